@@ -1,0 +1,37 @@
+# Two commands: `make book` builds the book, `make test` checks it. Both set up .venv themselves.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: book test lint bench smoke clean lock readme
+
+book: $(READY)  ## execute what has changed and render _build/html
+	$(BIN)/panelbook build
+
+test: $(READY)  ## the whole suite, including a book built and opened in a browser where one is installed
+	$(BIN)/pytest
+
+lint: $(READY)  ## style, types, and which room may import which
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+smoke: $(READY)  ## the same book with few resamples, for continuous integration
+	$(BIN)/panelbook build --profile smoke
+
+bench: $(READY)  ## timings, as ratios against a plain reference in the same run
+	$(BIN)/python -m benchmarks
+
+readme: $(READY)  ## write the headline table of README.md from the results of the last build
+	$(BIN)/panelbook headline --write README.md
+
+lock: $(READY)  ## pin what is installed now (a local build of torch is pinned by its public version)
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+
+clean:  ## remove what the two commands made, except the environment
+	rm -rf _build runs
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar off -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@

@@ -1,0 +1,1 @@
+"""Who answers: prompts to tokens, gradients to weights."""

@@ -1,0 +1,1 @@
+"""In which order: stages, params, one atomic run, the command line."""

@@ -1,0 +1,1 @@
+"""What was said: the tables everything downstream reads."""
