@@ -1,0 +1,332 @@
+"""Typed parameters: what every stage may be asked to vary.
+
+One frozen dataclass per stage is the single source of names, types, defaults and help. The
+`parameters` cell of each notebook is the rendering of its dataclass (a test holds the two equal),
+`params/*.yml` gives the values of each named group, and nothing starts a kernel before both the
+names and the types have been checked: papermill itself lets an unknown name pass with a log line.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from panelbook.errors import BookError
+from panelbook.measure.uncertainty import Resampling
+from panelbook.project import Project
+
+
+class ParamError(BookError, ValueError):
+    """A parameter has an unknown name, a wrong type or a value out of range."""
+
+
+def param(default: Any, help: str) -> Any:  # noqa: A002
+    """Declare a parameter: its default and one line of help, unit included."""
+    return field(default=default, metadata={"help": help})
+
+
+def artefact(name: str) -> Any:
+    """Declare a file that another stage writes; the runner fills in its path from the project's root."""
+    return field(default="", metadata={"help": f"{name}, path from the project's root", "artefact": name})
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageParams:
+    """What every stage can be asked to vary.
+
+    Raises
+    ------
+    ParamError
+        If a value is out of range; the message names parameter, value and rule.
+    """
+
+    label: str = param("", "how the page names this group")
+    study: str = param("published", "which study the rows belong to")
+    seed: int = param(20260424, "seed of every random number in the chapter")
+    n_resamples: int = param(4000, "bootstrap resamples of problems")
+    confidence: float = param(0.95, "confidence level of every interval, as a fraction")
+    output_dir: str = param("runs/by-hand", "folder for this chapter's files, from the project's root")
+
+    def __post_init__(self) -> None:
+        try:
+            self.check()
+        except ValueError as error:
+            raise ParamError(f"{type(self).__name__}: {error}") from None
+
+    def check(self) -> None:
+        """Check ranges and combinations; subclasses extend it."""
+        self.resampling  # noqa: B018  its own constructor checks seed, resamples and confidence
+
+    @property
+    def resampling(self) -> Resampling:
+        """How every interval of the chapter is made."""
+        return Resampling(seed=self.seed, n_resamples=self.n_resamples, confidence=self.confidence)
+
+    @classmethod
+    def from_namespace(cls, namespace: Mapping[str, Any]) -> Self:
+        """Collect the parameters cell of a running notebook, checked; call it with `globals()`."""
+        return cls(**check_values(cls, {f.name: namespace[f.name] for f in dataclasses.fields(cls)}))
+
+    def table(self) -> Any:
+        """Return the parameters as a table: name, value, meaning."""
+        import pandas as pd  # deferred: the command line reads parameters without pandas
+
+        shown = [f for f in dataclasses.fields(self) if f.name != "output_dir"]
+        rows = [(f.name, str(getattr(self, f.name)), f.metadata["help"]) for f in shown]
+        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(axis="index")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishedDataParams(StageParams):
+    """Stage `published_data`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoArmParams(StageParams):
+    """A chapter that compares two arms on one benchmark."""
+
+    benchmark: str = param("aime", "which problems: math500_s50, math500_l5, aime or olympiad")
+    first: str = param("panel", "the arm under study")
+    second: str = param("thinking", "the arm it is compared with")
+
+    def check(self) -> None:
+        """Check that the two arms differ."""
+        super().check()
+        if self.first == self.second:
+            raise ValueError(f"first and second must be two arms; both are {self.first!r}. Name another arm.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversityParams(TwoArmParams):
+    """Stage `diversity`."""
+
+    spread: str = artefact("spread.parquet")
+    window_chars: int = param(2000, "characters of each trace that were embedded")
+    n_permutations: int = param(20000, "sign flips sampled where 2^problems are too many to list")
+
+    def check(self) -> None:
+        """Check the number of sign flips."""
+        super().check()
+        if self.n_permutations < 999:
+            raise ValueError(
+                f"n_permutations must be at least 999 to resolve p = 0.001; got {self.n_permutations}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassAtKParams(TwoArmParams):
+    """Stage `pass_at_k`."""
+
+    counts: str = artefact("counts.parquet")
+    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow")
+
+    def check(self) -> None:
+        """Check k_max."""
+        super().check()
+        if self.k_max < 0:
+            raise ValueError(f"k_max must be 0 (all) or at least 1; got {self.k_max}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenEfficiencyParams(TwoArmParams):
+    """Stage `token_efficiency`."""
+
+    counts: str = artefact("counts.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenBucketsParams(TwoArmParams):
+    """Stage `token_buckets`."""
+
+    buckets: str = artefact("token_buckets.parquet")
+
+
+@dataclass(frozen=True, kw_only=True)
+class VarianceBandParams(TwoArmParams):
+    """Stage `variance_band`."""
+
+    counts: str = artefact("counts.parquet")
+    group_size: int = param(8, "rollouts per problem in one RL group (G)")
+
+    def check(self) -> None:
+        """Check the group size."""
+        super().check()
+        if self.group_size < 2:
+            raise ValueError(
+                f"group_size must be at least 2, or no group can be mixed; got {self.group_size}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HillClimbParams(StageParams):
+    """Stage `hill_climb`."""
+
+    heldout: str = artefact("heldout.parquet")
+    training: str = artefact("training.parquet")
+    pool: str = artefact("pool.parquet")
+    benchmark: str = param("olympiad", "which held-out problems")
+    arm: str = param("panel", "the arm that was trained")
+    groups_per_step: int = param(8, "problems visited in one training step")
+    window: int = param(10, "training steps in a rolling mean, and at each end of a change")
+    step_from: int = param(0, "first held-out evaluation compared, as a training step")
+    step_to: int = param(90, "last held-out evaluation compared, as a training step")
+
+    def check(self) -> None:
+        """Check the window and the two steps."""
+        super().check()
+        if self.window < 2:
+            raise ValueError(f"window must be at least 2 steps; got {self.window}.")
+        if self.step_from >= self.step_to:
+            raise ValueError(f"step_from must come before step_to; got {self.step_from} and {self.step_to}.")
+
+
+def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Check names and types of `values` against the dataclass `cls`.
+
+    Returns
+    -------
+    dict
+        The same values, whole numbers turned into floats where the field is a float.
+
+    Raises
+    ------
+    ParamError
+        Naming the parameter and, for a wrong name, the nearest spelling; for a wrong type, the value
+        and the type expected.
+    """
+    hints = get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    checked: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in names:
+            raise ParamError(f"{cls.__name__} has no parameter {name!r}.{nearest(name, names)}")
+        try:
+            checked[name] = TypeAdapter(hints[name]).validate_python(value, strict=True)
+        except ValidationError:
+            raise ParamError(
+                f"{cls.__name__}: {name} must be {_spell(hints[name])}; got {value!r} ({type(value).__name__})."
+            ) from None
+    return checked
+
+
+def parse_overrides(cls: type[StageParams], assignments: Iterable[str]) -> dict[str, Any]:
+    """Read `name=value` strings of a command line as the types that `cls` declares.
+
+    Raises
+    ------
+    ParamError
+        If an assignment has no `=`, or as `check_values` does.
+    """
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise ParamError(f"-p takes name=value; got {assignment!r}. For example: -p k_max=8")
+        try:  # a string parameter takes the text as it stands: 007 stays 007, yes stays yes
+            values[name] = text if hints.get(name) is str else yaml.safe_load(text)
+        except yaml.YAMLError:
+            values[name] = text
+    return check_values(cls, values)
+
+
+def render_parameters_cell(cls: type[StageParams], values: Mapping[str, Any] | None = None) -> str:
+    """Render the `parameters` cell of a notebook: one annotated assignment a line, help as a comment."""
+    hints = get_type_hints(cls)
+    values = values or {}
+    return "\n".join(
+        f"{f.name}: {_spell(hints[f.name])} = {_literal(values.get(f.name, f.default))}  # {f.metadata['help']}"
+        for f in dataclasses.fields(cls)
+    )
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One file of `params/`, with everything it inherits.
+
+    Attributes
+    ----------
+    name
+        File name without `.yml`.
+    defaults
+        Values for every stage that has a parameter of that name.
+    stages
+        Stage name -> group name -> values.
+    """
+
+    name: str
+    defaults: Mapping[str, Any]
+    stages: Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+
+def load_profile(project: Project, name: str) -> Profile:
+    """Read a profile and what it inherits; later files win, a group set to null is removed.
+
+    Raises
+    ------
+    ParamError
+        If the file or one it inherits is missing, is no YAML mapping, or holds a key of an unknown name.
+    """
+    data = _read_inherited(project, name, seen=())
+    stages = {
+        stage: {group: values or {} for group, values in (groups or {}).items() if values is not None}
+        for stage, groups in data.get("stages", {}).items()
+    }
+    return Profile(name, data.get("defaults", {}), stages)
+
+
+def _read_inherited(project: Project, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
+    path = project.params / f"{name}.yml"
+    if name in seen:
+        raise ParamError(f"params/{name}.yml inherits from itself: {' -> '.join((*seen, name))}.")
+    if not path.is_file():
+        known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem != "base")
+        raise ParamError(f"There is no profile {name!r} (params/{name}.yml).{nearest(name, known)}")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except yaml.YAMLError as error:
+        raise ParamError(f"params/{name}.yml is not valid YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise ParamError(f"params/{name}.yml must be a mapping; it is a {type(data).__name__}.")
+    known = ["inherits", "defaults", "stages"]
+    for key in data:
+        if key not in known:
+            raise ParamError(f"params/{name}.yml: unknown key {key!r}.{nearest(str(key), known)}")
+    parent = data.pop("inherits", None if name == "base" else "base")
+    return _merge(_read_inherited(project, parent, (*seen, name)), data) if parent else data
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay one mapping over another, key by key down to the leaves."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a sentence that names the nearest spelling among `known`, or lists them all."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
+
+
+def _spell(hint: Any) -> str:
+    """Spell a type as a reader writes it."""
+    return (
+        hint.__name__
+        if isinstance(hint, type) and not getattr(hint, "__args__", None)
+        else str(hint).replace("typing.", "")
+    )
+
+
+def _literal(value: Any) -> str:
+    """Write a value as Python source, strings in double quotes."""
+    return (
+        '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
+    )

@@ -1,0 +1,181 @@
+"""The stages of the book as plain data, and the plan that one profile makes of them.
+
+Nothing here knows papermill or pytask. A stage is a notebook with typed parameters; a profile in
+`params/` asks for it in one or more named groups; each group becomes one `StageRun`, one folder under
+`runs/` and one page of the book.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from panelbook.pipeline import params as p
+from panelbook.pipeline.params import ParamError, Profile, StageParams, check_values, load_profile, nearest
+from panelbook.project import Project
+
+RESULTS = "results.json"
+MANIFEST = "manifest.json"
+NOTEBOOK = "notebook.ipynb"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One notebook and what it may read, vary and write."""
+
+    name: str
+    notebook: str
+    params: type[StageParams]
+    writes: tuple[str, ...] = ()
+    needs_published: bool = False
+
+
+PUBLISHED_TABLES = ("counts", "spread", "token_buckets", "heldout", "training", "pool")
+
+STAGES: dict[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "published_data",
+            "05_published_data.ipynb",
+            p.PublishedDataParams,
+            writes=tuple(f"{name}.parquet" for name in PUBLISHED_TABLES),
+            needs_published=True,
+        ),
+        Stage("diversity", "30_diversity.ipynb", p.DiversityParams, writes=("spread_by_problem.csv",)),
+        Stage("pass_at_k", "40_pass_at_k.ipynb", p.PassAtKParams, writes=("curve.csv", "gap.csv")),
+        Stage("token_efficiency", "50_token_efficiency.ipynb", p.TokenEfficiencyParams, writes=("cost.csv",)),
+        Stage("token_buckets", "52_token_buckets.ipynb", p.TokenBucketsParams, writes=("buckets.csv",)),
+        Stage(
+            "variance_band", "60_variance_band.ipynb", p.VarianceBandParams, writes=("bands.csv", "joint.csv")
+        ),
+        Stage(
+            "hill_climb", "80_hill_climb.ipynb", p.HillClimbParams, writes=("trajectory.csv", "training.csv")
+        ),
+    )
+}
+"""In reading order, which is also an order in which they can run."""
+
+
+@dataclass(frozen=True)
+class StageRun:
+    """One stage in one parameter group of one profile.
+
+    Attributes
+    ----------
+    inputs
+        Files the notebook reads, as paths from the project's root, in the order of its parameters.
+    variant
+        Empty for the baseline; otherwise the name of a re-run with changed parameters, which lives in a
+        folder of its own.
+    """
+
+    stage: Stage
+    profile: str
+    group: str
+    params: StageParams
+    inputs: tuple[str, ...] = ()
+    variant: str = ""
+
+    @property
+    def id(self) -> str:
+        """Stage and group, as the command line names them: `pass_at_k.aime`."""
+        return f"{self.stage.name}.{self.group}"
+
+    @property
+    def page(self) -> str:
+        """Name of the run's page in the book, without suffix."""
+        return f"{self.stage.notebook.removesuffix('.ipynb')}-{self.group}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's artefacts lie, from the project's root."""
+        base = Path("runs") / self.profile
+        if self.variant:
+            return base / "variants" / self.id / self.variant
+        return base / self.stage.name / self.group
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Every file the run must leave besides its manifest."""
+        return (NOTEBOOK, RESULTS, *self.stage.writes)
+
+
+def find_stage(name: str) -> Stage:
+    """Return the stage called `name`, or raise `ParamError` with the nearest spelling."""
+    if name not in STAGES:
+        raise ParamError(f"There is no stage {name!r}.{nearest(name, STAGES)}")
+    return STAGES[name]
+
+
+def plan(project: Project, profile_name: str) -> list[StageRun]:
+    """Return the runs that a profile asks for, every run after those whose files it reads.
+
+    Raises
+    ------
+    ParamError
+        If the profile names an unknown stage or parameter, gives a wrong type, or asks for a stage whose
+        input no stage of the profile writes.
+    """
+    profile = load_profile(project, profile_name)
+    for name in profile.stages:
+        find_stage(name)
+    known = {f.name for name in profile.stages for f in dataclasses.fields(STAGES[name].params)}
+    for name in profile.defaults:
+        if name not in known:
+            raise ParamError(
+                f"params/{profile_name}.yml: no stage has a parameter {name!r}.{nearest(name, known)}"
+            )
+    runs: list[StageRun] = []
+    for stage in STAGES.values():
+        for group, values in profile.stages.get(stage.name, {}).items():
+            runs.append(_make_run(stage, profile, group, values, runs))
+    return runs
+
+
+def vary(run: StageRun, overrides: dict[str, Any]) -> StageRun:
+    """Return `run` with some parameters changed, as a variant with a folder of its own.
+
+    Raises
+    ------
+    ParamError
+        As `check_values` does, or if a value is out of range.
+    """
+    overrides = check_values(run.stage.params, overrides)
+    params = dataclasses.replace(run.params, **overrides)
+    name = ",".join(f"{key}={str(value).replace('/', '_')}" for key, value in sorted(overrides.items()))
+    return dataclasses.replace(run, params=params, inputs=_inputs(params), variant=name[:120])
+
+
+def _make_run(stage: Stage, profile: Profile, group: str, values: Any, before: list[StageRun]) -> StageRun:
+    where = f"params/{profile.name}.yml, {stage.name}.{group}"
+    try:
+        values = check_values(stage.params, values)
+        fields = {f.name: f for f in dataclasses.fields(stage.params)}
+        merged = (
+            check_values(stage.params, {k: v for k, v in profile.defaults.items() if k in fields}) | values
+        )
+        for field in fields.values():
+            if (name := field.metadata.get("artefact")) and not merged.get(field.name):
+                merged[field.name] = _producer(name, group, before)
+        params = stage.params(**merged)
+    except ParamError as error:
+        raise ParamError(f"{where}: {error}") from None
+    return StageRun(stage, profile.name, group, params, _inputs(params))
+
+
+def _producer(artefact: str, group: str, before: list[StageRun]) -> str:
+    """Return the path of `artefact` as the profile writes it: by the run of the same group, else the only one."""
+    runs = [run for run in before if artefact in run.stage.writes]
+    runs = [run for run in runs if run.group == group] or runs
+    if len(runs) != 1:
+        found = "no stage" if not runs else " and ".join(run.id for run in runs)
+        raise ParamError(
+            f"{found} of this profile writes {artefact}. Add the stage that does, or give its path."
+        )
+    return (runs[0].folder / artefact).as_posix()
+
+
+def _inputs(params: StageParams) -> tuple[str, ...]:
+    fields = [f for f in dataclasses.fields(params) if "artefact" in f.metadata]
+    return tuple(getattr(params, f.name) for f in fields)

@@ -1,0 +1,145 @@
+"""Schedule the runs of a plan with pytask: the only module that knows it.
+
+pytask decides from content, not from times, which runs have to happen, in which order, and which may go
+side by side; killed in the middle, it redoes only what had not finished. Every task is one call of
+`run_stage`. Workers are threads: the work itself happens in the kernels that they start.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import filelock
+
+from panelbook.errors import BookError
+from panelbook.pipeline.run import CellCallback, Outcome, clear_scratch, code_key, run_stage
+from panelbook.pipeline.stages import MANIFEST, StageRun
+from panelbook.project import Project
+
+
+class BuildRunning(BookError):
+    """Another build works in the same checkout."""
+
+
+@dataclass
+class Report:
+    """What a build did with each run."""
+
+    executed: list[Outcome] = field(default_factory=list)
+    unchanged: list[str] = field(default_factory=list)
+    failed: dict[str, BaseException] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def build_lock(project: Project) -> Any:
+    """Hold the checkout's build lock; the operating system releases it when the process ends, however it ends.
+
+    Raises
+    ------
+    BuildRunning
+        If another process holds it.
+    """
+    project.runs.mkdir(exist_ok=True)
+    note = project.runs / ".lock.txt"
+    try:
+        with filelock.FileLock(project.runs / ".lock", timeout=0):
+            note.write_text(
+                f"process {os.getpid()}, since {datetime.now(UTC):%H:%M:%S} UTC", encoding="utf-8"
+            )
+            clear_scratch(project)
+            yield
+    except filelock.Timeout:
+        holder = note.read_text(encoding="utf-8") if note.exists() else "unknown process"
+        raise BuildRunning(
+            f"Another build is running in {project.root} ({holder}). Wait for it to end, or stop it."
+        ) from None
+
+
+def run_all(
+    project: Project,
+    runs: Iterable[StageRun],
+    *,
+    n_workers: int = 2,
+    on_start: Callable[[StageRun], None] = lambda run: None,
+    on_cell: CellCallback = lambda run, done, total: None,
+    on_end: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Bring every run up to date, in an order and with a parallelism that their inputs allow.
+
+    A run that fails takes down only those that read its files; the others finish.
+
+    Parameters
+    ----------
+    n_workers
+        Notebooks executed side by side, each in a kernel of its own.
+    on_start, on_cell, on_end
+        Progress callbacks, called from worker threads, one at a time.
+    """
+    import pytask  # deferred: two seconds that `--help` and `params` should not pay
+
+    pytask.console.quiet = True  # the command line has its own display
+    report, lock = Report(), threading.Lock()
+
+    def perform(run: StageRun) -> None:
+        with lock:
+            on_start(run)
+
+        def cell(done: int, total: int) -> None:
+            with lock:
+                on_cell(run, done, total)
+
+        outcome = run_stage(project, run, on_cell=cell)
+        with lock:
+            if outcome.status == "executed":
+                report.executed.append(outcome)
+            else:
+                report.unchanged.append(run.id)
+            on_end(outcome)
+
+    runs = list(runs)
+    session = pytask.build(
+        tasks=[_make_task(project, run, perform) for run in runs],
+        paths=project.runs,
+        n_workers=max(1, min(n_workers, len(runs))),
+        parallel_backend="threads",
+        capture="no",
+        verbose=0,
+    )
+    for result in session.execution_reports:
+        name = result.task.name.rpartition("/")[2]
+        if result.outcome == pytask.TaskOutcome.FAIL:
+            report.failed[name] = result.exc_info[1]
+        elif result.outcome in (pytask.TaskOutcome.SKIP_UNCHANGED, pytask.TaskOutcome.PERSISTENCE):
+            report.unchanged.append(name)
+        elif result.outcome != pytask.TaskOutcome.SUCCESS:
+            report.skipped.append(name)
+    if not session.execution_reports and runs:
+        raise BookError(
+            "The scheduler could not order the stages: does a stage read what a later one writes?"
+        )
+    return report
+
+
+def _make_task(project: Project, run: StageRun, perform: Callable[[StageRun], None]) -> Any:
+    """Describe a run to pytask: what it depends on, what it produces, what to call."""
+    import pytask
+
+    folder = project.root / run.folder
+    reads = [pytask.PathNode(path=project.path(name)) for name in run.inputs]
+    writes = [pytask.PathNode(path=folder / name) for name in (*run.outputs, MANIFEST)]
+
+    @pytask.task(name=f"{run.profile}/{run.id}", kwargs={"reads": reads})
+    def task(
+        reads: list[Path],
+        key: Annotated[str, pytask.PythonNode(value=code_key(project, run), hash=True)],
+        writes: Annotated[list[Path], pytask.Product] = writes,  # type: ignore[assignment]
+    ) -> None:
+        perform(run)
+
+    return task

@@ -1,0 +1,36 @@
+"""Sphinx extension: make the header's source and launch links point at tracked files.
+
+The pages are built from a staged tree that is not tracked: `chapters/40_pass_at_k-aime.ipynb` is one
+parameter group of `notebooks/40_pass_at_k.ipynb`, and `methods.md` lies in `book/`. The theme knows only
+one folder for all of them, so its links are rewritten after it has made them.
+"""
+
+import re
+from typing import Any
+
+SLASH = r"(?:/|%2F)"
+CHAPTER = re.compile(rf"(notebooks{SLASH})chapters{SLASH}(\d\d_\w+)-[\w.]+?\.ipynb")
+PAGE = re.compile(rf"notebooks({SLASH})([\w/]+\.md)")
+
+
+def resolve_link(url: str) -> str:
+    """Return the link to the tracked file behind a staged page; other links are returned unchanged."""
+    return PAGE.sub(r"book\1\2", CHAPTER.sub(r"\1\2.ipynb", url))
+
+
+def _rewrite(node: Any) -> None:
+    """Rewrite every `url` in the theme's nested lists of buttons, in place."""
+    for item in node if isinstance(node, list) else []:
+        if isinstance(item.get("url"), str):
+            item["url"] = resolve_link(item["url"])
+        _rewrite(item.get("buttons"))
+
+
+def _on_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    _rewrite(context.get("header_buttons"))
+
+
+def setup(app: Any) -> dict[str, bool]:
+    """Register with Sphinx, after the theme (its own hooks have priorities up to 501)."""
+    app.connect("html-page-context", _on_page, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,263 @@
+"""From executed notebooks to a rendered book.
+
+A clean tree is staged under `_build/source`: the hand-written pages, one page per run, generated tables,
+a table of contents with one entry per run, and every asset the pages load. Jupyter Book renders it
+beside the last good book and takes its place only when it has no warning.
+"""
+
+import hashlib
+import html
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from nbformat import NotebookNode
+
+from panelbook.errors import BookError
+from panelbook.project import Project
+
+SOURCE_KEY = ".source-sha256"
+CHAPTERS = "chapters"
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One page made of a run.
+
+    Attributes
+    ----------
+    stage, name
+        Stage the page belongs to, and its file name without suffix.
+    group, label
+        The parameter group, and how a reader calls it.
+    notebook
+        The page, prose joined to outputs; None where the run could not be made.
+    anchor, title
+        Label and text of the notebook's first heading.
+    missing
+        Why there is no notebook, in markdown.
+    """
+
+    stage: str
+    name: str
+    group: str
+    label: str
+    anchor: str
+    title: str
+    notebook: NotebookNode | None
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What the footer of every page says of the build."""
+
+    commit: str
+    dirty: bool
+    data_hash: str
+    built: str
+
+
+def stage_book(
+    project: Project, target: Path, chapters: Iterable[Chapter], generated: Mapping[str, str], stamp: Stamp
+) -> str:
+    """Write the tree that Jupyter Book renders, from scratch, and return the hash of what matters in it.
+
+    Parameters
+    ----------
+    target
+        Folder to write; anything in it is removed.
+    chapters
+        Every page made of a run.
+    generated
+        File name -> markdown, for `{include}` by hand-written pages.
+    stamp
+        For the footer; the date does not enter the hash, or no build would ever be up to date.
+    """
+    chapters = list(chapters)
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(project.book, target, ignore=shutil.ignore_patterns("_toc.yml"))
+    for name, text in generated.items():
+        path = target / "generated" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    (target / CHAPTERS).mkdir()
+    several = {c.stage for c in chapters if sum(d.stage == c.stage for d in chapters) > 1}
+    for chapter in chapters:
+        _write_chapter(target / CHAPTERS, chapter, named=chapter.stage in several)
+    toc = yaml.safe_load((project.book / "_toc.yml").read_text(encoding="utf-8"))
+    (target / "_toc.yml").write_text(
+        yaml.safe_dump(expand_toc(toc, chapters), sort_keys=False), encoding="utf-8"
+    )
+    config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
+    (target / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    digest = _hash_tree(target, salt=f"{stamp.commit}{stamp.dirty}{stamp.data_hash}")
+    config.setdefault("html", {})["extra_footer"] = footer(stamp)
+    (target / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    _copy_mathjax(target / "extra" / "_static" / "mathjax")
+    return digest
+
+
+def render_book(staged: Path, html_dir: Path, digest: str, log: Path, *, strict: bool = True) -> bool:
+    """Render a staged tree with Jupyter Book unless `html_dir` already shows the same; return whether it rendered.
+
+    Parameters
+    ----------
+    html_dir
+        Where the book ends up; replaced only by a finished one.
+    digest
+        What `stage_book` returned.
+    log
+        File for the whole output of the renderer.
+    strict
+        Whether a warning fails the build.
+
+    Raises
+    ------
+    BookError
+        With the renderer's warnings, if there were any.
+    """
+    key = html_dir / SOURCE_KEY
+    if key.is_file() and key.read_text(encoding="utf-8") == digest and (html_dir / "index.html").is_file():
+        return False
+    scratch = staged.with_name(staged.name + ".rendering")
+    shutil.rmtree(scratch, ignore_errors=True)
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(staged)]
+    command += ["--all", "--keep-going", "--path-output", str(scratch), *(["-n", "-W"] if strict else [])]
+    with log.open("w", encoding="utf-8") as stream:
+        status = subprocess.run(
+            command, stdout=stream, stderr=subprocess.STDOUT, env=_renderer_environment()
+        ).returncode
+    rendered = scratch / "_build" / "html"
+    if status or not (rendered / "index.html").is_file():
+        text = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text(encoding="utf-8"))
+        problems = [
+            line for line in text.splitlines() if re.search(r"WARNING|ERROR|Error:", line)
+        ] or text.splitlines()[-8:]
+        shown = "\n".join(f"  {line.replace(str(staged) + '/', '')}" for line in dict.fromkeys(problems[:12]))
+        raise BookError(
+            f"The book did not render; Jupyter Book said:\n{shown}\nAll of its output is in {log}."
+        )
+    (rendered / SOURCE_KEY).write_text(digest, encoding="utf-8")
+    old = html_dir.with_name(html_dir.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if html_dir.exists():
+        html_dir.rename(old)
+    rendered.rename(html_dir)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
+    """Replace every `stage:` entry of a table of contents by one `file:` entry per page of that stage."""
+    if isinstance(node, dict):
+        return {key: expand_toc(value, chapters) for key, value in node.items()}
+    if not isinstance(node, list):
+        return node
+    expanded: list[Any] = []
+    for item in node:
+        if isinstance(item, dict) and "stage" in item:
+            expanded += [{"file": f"{CHAPTERS}/{c.name}"} for c in chapters if c.stage == item["stage"]]
+        else:
+            expanded.append(expand_toc(item, chapters))
+    return [item for item in expanded if not (isinstance(item, dict) and item.get("chapters") == [])]
+
+
+def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNode:
+    """Return a page whose labels carry its group, so that several groups of one notebook can stand in one book.
+
+    `(sec-x)=`, `$$ (eq-x)` and figure names become `…-<group>`, as do the references to them in the same
+    notebook; references to other pages stay. With a `label`, the first heading ends in it.
+    """
+    page = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    text = "\n".join(cell.source for cell in page.cells if cell.cell_type == "markdown")
+    names = set(re.findall(r"^\(([\w-]+)\)=", text, re.M)) | set(
+        re.findall(r"^:(?:label|name): ([\w-]+)", text, re.M)
+    )
+    names |= set(re.findall(r"^\$\$ \(([\w-]+)\)$", text, re.M))
+    names |= {
+        cell.metadata["mystnb"]["figure"]["name"]
+        for cell in page.cells
+        if "figure" in cell.metadata.get("mystnb", {})
+    }
+    suffixed = {name: f"{name}-{group}" for name in names}
+
+    def rename(source: str) -> str:
+        for name, new in suffixed.items():
+            source = re.sub(rf"(?<![\w-]){re.escape(name)}(?![\w-])", new, source)
+        return source
+
+    titled = False
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            cell.source = rename(cell.source)
+            if label and not titled and re.search(r"^# ", cell.source, re.M):
+                cell.source = re.sub(r"^(# .+)$", rf"\1: {label}", cell.source, count=1, flags=re.M)
+                titled = True
+        elif "figure" in cell.metadata.get("mystnb", {}):
+            figure = cell.metadata["mystnb"]["figure"]
+            figure["name"] = suffixed[figure["name"]]
+            figure["caption"] = rename(figure.get("caption", ""))
+    return page
+
+
+def footer(stamp: Stamp) -> str:
+    """Return the footer of every page: which commit, which data, when."""
+    commit = html.escape(stamp.commit[:12]) + (" with local changes" if stamp.dirty else "")
+    return (
+        f'<p class="build-stamp">Built {html.escape(stamp.built)} from commit <code>{commit}</code>; '
+        f"published data <code>{html.escape(stamp.data_hash[:12])}</code></p>"
+    )
+
+
+def _write_chapter(folder: Path, chapter: Chapter, *, named: bool) -> None:
+    label = chapter.label if named else ""
+    if chapter.notebook is not None:
+        page = localise(chapter.notebook, chapter.group, label)
+        text = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True)
+        (folder / f"{chapter.name}.ipynb").write_text(text + "\n", encoding="utf-8")
+        return
+    title = f"{chapter.title}: {label}" if label else chapter.title
+    body = f"({chapter.anchor}-{chapter.group})=\n# {title}\n\n:::{{warning}}\n{chapter.missing}\n:::\n"
+    (folder / f"{chapter.name}.md").write_text(body, encoding="utf-8")
+
+
+def _copy_mathjax(target: Path) -> None:
+    """Copy MathJax and its fonts out of the Python package that carries them, into what only maths pages load."""
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")
+    if spec is None or spec.origin is None:
+        raise BookError(
+            "The package sphinx-mathjax-offline is not installed. Run `make book`, which installs it."
+        )
+    source = Path(spec.origin).parent / "static" / "mathjax"
+    shutil.copytree(
+        source / "output" / "chtml" / "fonts" / "woff-v2", target / "output" / "chtml" / "fonts" / "woff-v2"
+    )
+    shutil.copy(source / "tex-mml-chtml.js", target)
+
+
+def _hash_tree(folder: Path, salt: str) -> str:
+    digest = hashlib.sha256(salt.encode())
+    for path in _files(folder):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(folder.rglob("*")) if path.is_file())
+
+
+def _renderer_environment() -> dict[str, str]:
+    # Sphinx stamps some pages with the date; a fixed locale keeps its messages, and so the log, in English.
+    return {**os.environ, "LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0"}

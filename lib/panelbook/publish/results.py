@@ -1,0 +1,208 @@
+"""The numbers a chapter states: written once, quoted by the prose, compared between runs.
+
+A chapter collects its findings in a `Results`, which does two things with each: it keeps the number
+with its interval and counts for `results.json`, and it glues a formatted text, so that the sentence on
+the page and the stored number can never differ.
+"""
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from myst_nb import glue
+
+from panelbook.errors import BookError
+from panelbook.measure.uncertainty import Estimate
+
+Style = Callable[[float], str]
+
+STYLES: dict[str, Style] = {
+    "fraction": lambda x: f"{x:.3f}",
+    "percent": lambda x: f"{100 * x:.1f}%",
+    "change": lambda x: f"{100 * x:+.1f}%",
+    "points": lambda x: f"{100 * x:+.1f} pp",
+    "ratio": lambda x: f"{x:.2f}×",
+    "tokens": lambda x: f"{x:,.0f}",
+    "number": lambda x: f"{x:.2f}",
+    "count": lambda x: f"{x:,.0f}",
+    "p": lambda x: f"{x:.1g}" if x < 0.001 else f"{x:.3f}",
+}
+"""How a number is written in prose and tables. Percent and points multiply by 100; stored numbers never are."""
+
+
+class ResultsError(BookError, ValueError):
+    """A results file is missing, broken or incomplete, or a result has no interval and no reason."""
+
+
+class Results:
+    """The findings of one chapter.
+
+    Parameters
+    ----------
+    output_dir
+        Folder that `save` writes `results.json` to; made if need be.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        self.records: dict[str, dict[str, Any]] = {}
+        self._glued: dict[str, str] = {}
+
+    def add(self, name: str, estimate: Estimate, style: str, title: str) -> None:
+        """Keep one estimate and glue it as `name` (value), `name_ci` (interval) and `name_full` (all of it).
+
+        Raises
+        ------
+        ResultsError
+            If the name is taken or the style unknown.
+        """
+        if name in self.records:
+            raise ResultsError(f"result {name!r} is there already. Give each finding a name of its own.")
+        if style not in STYLES:
+            raise ResultsError(f"result {name!r}: no style {style!r}; known: {', '.join(STYLES)}.")
+        value = estimate.value if math.isfinite(estimate.value) else None  # JSON has no infinity
+        record = dataclasses.asdict(estimate) | {"value": value, "style": style, "title": title}
+        self.records[name] = record
+        for suffix, text in (
+            ("", format_value(record)),
+            ("_ci", format_interval(record)),
+            ("_full", format_full(record)),
+        ):
+            self.say(name + suffix, text)
+
+    def text(self, name: str) -> str:
+        """Return what was glued under `name`, to build a sentence of it."""
+        return self._glued[name]
+
+    def say(self, name: str, text: str) -> None:
+        """Glue a word or a sentence for the prose; it is no result and is not stored."""
+        self._glued[name] = text
+        glue(name, text, display=False)
+
+    def say_direction(
+        self, name: str, estimate: Estimate, *, up: str, down: str, unclear: str, reference: float = 0.0
+    ) -> None:
+        """Glue the sentence that an interval supports: `up` if it lies above `reference`, `down` if below.
+
+        `unclear` is said when the interval holds the reference or there is none: the rule is the same on every page.
+        """
+        if estimate.low is None or estimate.high is None or estimate.low <= reference <= estimate.high:
+            self.say(name, unclear)
+        else:
+            self.say(name, up if estimate.low > reference else down)
+
+    def table(self, *names: str) -> Any:
+        """Return results (default: all) as a table: quantity, estimate, interval, problems, draws."""
+        rows = [
+            {
+                "quantity": self.records[name]["title"],
+                "estimate": format_value(self.records[name]),
+                "interval": format_interval(self.records[name]),
+                "problems": _count(self.records[name]["n_problems"]),
+                "draws": _count(self.records[name]["n_draws"]),
+            }
+            for name in names or self.records
+        ]
+        return pd.DataFrame(rows).style.hide(axis="index")
+
+    def save(self) -> None:
+        """Write `results.json`."""
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(self.records, indent=1, sort_keys=True, allow_nan=False)
+        (self.output_dir / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def row_estimate(row: pd.Series, value: str, *, prefix: str = "") -> Estimate:
+    """Return one row of a measure's table as an estimate.
+
+    Parameters
+    ----------
+    row
+        With `value`, `{prefix}low`, `{prefix}high`, n_problems, n_draws, method, and a reason where there is no
+        interval.
+    """
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    missing = pd.isna(low)
+    return Estimate(
+        value=float(row[value]),
+        low=None if missing else float(low),
+        high=None if missing else float(high),
+        n_problems=int(row["n_problems"]),
+        n_draws=int(row["n_draws"]),
+        method=str(row["method"]),
+        reason=str(row.get(f"{prefix}reason") or row.get("reason") or "no interval was computed")
+        if missing
+        else "",
+    )
+
+
+def read_results(path: Path) -> dict[str, dict[str, Any]]:
+    """Read a `results.json`, checked.
+
+    Raises
+    ------
+    ResultsError
+        If the file is missing or broken, or a record has neither an interval nor a reason for having none.
+    """
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError(f"{path} is missing. Run `panelbook build`.") from None
+    except ValueError as error:
+        raise ResultsError(f"{path} is not valid JSON: {error}") from None
+    for name, record in records.items():
+        absent = {
+            "value",
+            "low",
+            "high",
+            "n_problems",
+            "n_draws",
+            "method",
+            "reason",
+            "style",
+            "title",
+        } - record.keys()
+        if absent:
+            raise ResultsError(f"{path}: result {name!r} lacks {', '.join(sorted(absent))}.")
+        if record["low"] is None and not record["reason"]:
+            raise ResultsError(
+                f"{path}: result {name!r} has neither an interval nor a reason for having none."
+            )
+    return dict(records)
+
+
+def format_value(record: dict[str, Any]) -> str:
+    """Write the value of a record in its style."""
+    return _format(record["value"], record)
+
+
+def format_interval(record: dict[str, Any]) -> str:
+    """Write the interval of a record in its style, or why there is none."""
+    if record["low"] is None:
+        return f"no interval: {record['reason']}"
+    return f"{_format(record['low'], record)} to {_format(record['high'], record)}"
+
+
+def format_full(record: dict[str, Any]) -> str:
+    """Write value, interval and counts: what a sentence quotes at first mention."""
+    counts = [
+        f"{_count(record[key])} {word}"
+        for key, word in (("n_problems", "problems"), ("n_draws", "draws"))
+        if record[key]
+    ]
+    return f"{format_value(record)} ({'; '.join([format_interval(record), ', '.join(counts)] if counts else [format_interval(record)])})"
+
+
+def _format(value: float | None, record: dict[str, Any]) -> str:
+    if value is None or math.isnan(value):
+        return "undefined"
+    text = STYLES[record["style"]](value)
+    return text.replace("-", "\N{MINUS SIGN}") if record["style"] != "p" else text
+
+
+def _count(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"

@@ -1,0 +1,208 @@
+"""Asking an engine for draws: in batches, several calls at once, and again where it failed.
+
+Answers come as they end, so that each can be kept at once. A failed call is repeated for the draws that it
+left out, after a pause that doubles; after `max_tries` the failure is the caller's. A failure that says it
+is final (a message for the reader, a defect of the program) is not repeated.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from threading import Event
+from typing import cast
+
+import tinker
+
+from panelbook.engine.base import Request, SampledSequence, SamplingClient, Tokenizer
+from panelbook.errors import BookError
+from panelbook.rollouts.draw import Answer, Draw, DrawParams, read_answer
+from panelbook.study.arms import ARMS, ArmName, ChatTokenizer
+from panelbook.study.problems import Problem
+
+MAX_WAIT_S = 60.0
+"""Waiting longer than this between two tries helps nobody."""
+
+FINAL = (BookError, ValueError, TypeError, AttributeError, NotImplementedError)
+"""Failures that another try cannot mend: a message for the reader, a bad argument or a defect."""
+
+RenderPrompt = Callable[[Problem], str]
+
+
+class SampleError(BookError):
+    """Draws could not be made, or those that are there answer another question."""
+
+
+@dataclass(frozen=True)
+class CallParams:
+    """How the engine is called. Nothing here changes a draw.
+
+    Parameters
+    ----------
+    batch_size
+        Draws per engine call.
+    n_calls
+        Calls under way at once. The local engine computes in one; a service gains from several.
+    max_tries
+        Calls that may fail to answer a draw before the loop gives up.
+    backoff_s
+        Seconds to wait after the first failure; doubled after each further one.
+    """
+
+    batch_size: int = 256
+    n_calls: int = 1
+    max_tries: int = 5
+    backoff_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if min(self.batch_size, self.n_calls, self.max_tries) < 1 or self.backoff_s < 0:
+            raise ValueError(
+                f"batch_size, n_calls and max_tries must be 1 or more, backoff_s 0 or more; got {self}."
+            )
+
+    def wait_s(self, n_failures: int) -> float:
+        """Seconds to wait after so many failures.
+
+        Examples
+        --------
+        >>> [CallParams(backoff_s=0.5).wait_s(n) for n in (1, 2, 3, 20)]
+        [0.5, 1.0, 2.0, 60.0]
+        """
+        return float(min(self.backoff_s * 2 ** (n_failures - 1), MAX_WAIT_S))
+
+
+ONE_CALL = CallParams()
+
+
+def ask(
+    client: SamplingClient,
+    draws: Sequence[Draw],
+    params: DrawParams,
+    calls: CallParams = ONE_CALL,
+    render: RenderPrompt | None = None,
+) -> Generator[list[Answer], None, None]:
+    """Yield answers in bunches as they end, in no fixed order, until every draw has one.
+
+    Parameters
+    ----------
+    client
+        Weights to draw from.
+    draws
+        What to ask for; draws of one problem next to each other share a batch and its prefill.
+    params, calls
+        How draws are made, and how the engine is called.
+    render
+        Prompt of a problem; the arm's own by default.
+
+    Raises
+    ------
+    SampleError
+        If the engine fails `max_tries` times. The answers that were there have been yielded before.
+    """
+    tokenizer = client.get_tokenizer()
+    prompts = _encode_prompts(draws, params.arm, tokenizer, render)
+    inbox: SimpleQueue[Answer | Exception] = SimpleQueue()
+    stop = Event()
+
+    def ask_batch(batch: Sequence[Draw]) -> None:
+        requests = {draw: _request(draw, prompts, params) for draw in batch}
+        try:
+            for draw, drawn in _ask_patiently(client, requests, calls, stop):
+                inbox.put(read_answer(draw, drawn, prompts[draw.problem.problem_id], params.arm, tokenizer))
+        except Exception as error:  # raised again where the caller sees it
+            inbox.put(error)
+
+    with ThreadPoolExecutor(calls.n_calls, thread_name_prefix="ask") as pool:
+        try:
+            for start in range(0, len(draws), calls.batch_size):
+                pool.submit(ask_batch, draws[start : start + calls.batch_size])
+            n_left = len(draws)
+            while n_left:
+                answers, errors = _take_all(inbox)
+                n_left -= len(answers)
+                if answers:
+                    yield answers
+                if errors:
+                    raise errors[0]
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _encode_prompts(
+    draws: Sequence[Draw], arm_name: ArmName, tokenizer: Tokenizer, render: RenderPrompt | None
+) -> dict[str, list[int]]:
+    """Return the prompt of each problem, in tokens."""
+    arm, chat = ARMS[arm_name], cast(ChatTokenizer, tokenizer)
+    prompts = {}
+    for problem in {draw.problem.problem_id: draw.problem for draw in draws}.values():
+        text = render(problem) if render else arm.prompt(problem.question, problem.answer_type, chat)
+        prompts[problem.problem_id] = list(tokenizer.encode(text))
+    return prompts
+
+
+def _request(draw: Draw, prompts: Mapping[str, list[int]], params: DrawParams) -> Request:
+    """One draw per request: the only way to name the seed of every draw on every engine."""
+    sampling_params = tinker.SamplingParams(
+        max_tokens=params.max_tokens,
+        temperature=params.temperature,
+        seed=draw.seed,
+        stop=list(ARMS[params.arm].stop),
+    )
+    return Request(tinker.ModelInput.from_ints(prompts[draw.problem.problem_id]), 1, sampling_params)
+
+
+def _ask_patiently(
+    client: SamplingClient, requests: Mapping[Draw, Request], calls: CallParams, stop: Event
+) -> Iterator[tuple[Draw, SampledSequence]]:
+    """Ask, and ask again for what failed, waiting longer each time."""
+    left = dict(requests)
+    for n_failures in range(1, calls.max_tries + 1):
+        failures: list[Exception] = []
+        for draw, sequence in _ask_once(client, dict(left), failures):
+            if stop.is_set():
+                return
+            del left[draw]
+            yield draw, sequence
+        if not left or (n_failures < calls.max_tries and stop.wait(calls.wait_s(n_failures))):
+            return
+    first = next(iter(left))
+    reason = f"{type(failures[-1]).__name__}: {failures[-1]}" if failures else "it returned no answer"
+    raise SampleError(
+        f"the engine failed {calls.max_tries} times on {len(left)} of {len(requests)} draws, the first being "
+        f"sample {first.sample_id} of problem {first.problem.problem_id!r}. Its last message: {reason}. "
+        "What is finished is kept; run the same command again once the engine answers."
+    ) from (failures[-1] if failures else None)
+
+
+def _ask_once(
+    client: SamplingClient, requests: Mapping[Draw, Request], failures: list[Exception]
+) -> Iterator[tuple[Draw, SampledSequence]]:
+    """Yield what one engine call answers; note in `failures` why the rest is missing."""
+    draws = list(requests)
+    try:
+        for index, future in client.sample_many(list(requests.values())):
+            try:
+                (sequence,) = future.result().sequences
+            except FINAL:
+                raise
+            except Exception as failure:
+                failures.append(failure)
+            else:
+                yield draws[index], sequence
+    except FINAL:
+        raise
+    except Exception as failure:
+        failures.append(failure)
+
+
+def _take_all(inbox: SimpleQueue[Answer | Exception]) -> tuple[list[Answer], list[Exception]]:
+    """Wait for something, then take all there is: grading is cheaper in bunches."""
+    taken = [inbox.get()]
+    while True:
+        try:
+            taken.append(inbox.get_nowait())
+        except Empty:
+            break
+    answers = [item for item in taken if isinstance(item, Answer)]
+    return answers, [item for item in taken if isinstance(item, Exception)]

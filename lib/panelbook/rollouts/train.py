@@ -1,0 +1,272 @@
+"""The RL loop: draw groups, grade them, push up what did better than its group; keep everything.
+
+One step: the policy as it is draws G times for each of a few problems; rewards minus their group's mean are
+the advantages of the ``importance_sampling`` loss; one Adam step follows. Both arms, every stage and every
+engine go through this loop with the same parameters.
+
+What a run leaves is written down step by step (`logbook`), and a killed run goes back to its last checkpoint.
+Nothing random is carried along (problems are shuffled and draws are seeded by hash), so what follows there is
+what would have followed.
+
+What is *not* handled: held-out evaluation, which draws from the saved checkpoints (`sample`).
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tinker
+
+from panelbook.engine.base import SamplingClient, TrainingClient, build_policy_datum
+from panelbook.rollouts.ask import ONE_CALL, CallParams, RenderPrompt, SampleError, ask
+from panelbook.rollouts.batch import Group, Sampling, Visit, estimate_kl, measure_batch, visit_problems
+from panelbook.rollouts.draw import Answer, Draw, DrawParams, derive_seed, grade_answers
+from panelbook.rollouts.logbook import (
+    Checkpoint,
+    Logbook,
+    name_checkpoint,
+    read_checkpoints,
+    read_metrics,
+    read_training_draws,
+)
+from panelbook.rollouts.store import Record
+from panelbook.study.grading import Grader
+from panelbook.study.problems import Problem
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """How a policy is trained.
+
+    Parameters
+    ----------
+    n_steps
+        Updates in all. A finished run may be continued by asking for more.
+    groups_per_step, group_size
+        Problems per step, and draws per problem.
+    learning_rate
+        Of Adam.
+    sampling
+        How often sources are visited, see `batch.visit_problems`.
+    drop_constant_groups
+        Leave groups of equal rewards out of the update. Their gradient is 0 anyway, so this saves time and
+        changes nothing, except that a step without any other group is skipped instead of coasting on
+        Adam's momentum.
+    checkpoint_every
+        Steps between checkpoints. The start and the end are always kept.
+    kl_draws
+        Draws per step on which the divergence from the reference is estimated; 0 for none.
+    """
+
+    n_steps: int
+    groups_per_step: int
+    group_size: int
+    learning_rate: float
+    sampling: Sampling = "round_robin"
+    drop_constant_groups: bool = False
+    checkpoint_every: int = 10
+    kl_draws: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.n_steps, self.groups_per_step, self.checkpoint_every) < 1 or self.group_size < 2:
+            raise ValueError(
+                "n_steps, groups_per_step and checkpoint_every must be 1 or more, group_size 2 or more (one "
+                f"draw has no advantage over itself); got {self}."
+            )
+        if self.learning_rate <= 0 or self.kl_draws < 0:
+            raise ValueError(f"learning_rate must be above 0 and kl_draws 0 or more; got {self}.")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run leaves.
+
+    Parameters
+    ----------
+    metrics
+        One row per step, columns of `batch.measure_batch` and `step`, `tokens_total`, `kl`.
+    checkpoints
+        In order of steps, the start included.
+    visits
+        One row per problem of the pool: `problem_id`, `source`, `n_visits`.
+    records
+        Every rollout seen in training.
+    """
+
+    metrics: pd.DataFrame
+    checkpoints: list[Checkpoint]
+    visits: pd.DataFrame
+    records: list[Record]
+
+
+def train(
+    client: TrainingClient,
+    problems: Sequence[Problem],
+    params: TrainParams,
+    draws: DrawParams,
+    folder: Path,
+    grader: Grader,
+    *,
+    reference: SamplingClient | None = None,
+    calls: CallParams = ONE_CALL,
+    render: RenderPrompt | None = None,
+    on_step: Callable[[Record], None] = lambda metrics: None,
+) -> Trained:
+    """Train a policy, or go on from the last checkpoint in `folder`.
+
+    Parameters
+    ----------
+    client
+        The policy at its start, on every call: a fresh adapter, or the state handed on by an earlier stage.
+    problems
+        The pool, each problem once.
+    params
+        How it is trained.
+    draws
+        How it draws; `checkpoint` and `step` are filled in.
+    folder
+        Where the run is kept. It must outlive a failed run, or there is nothing to go on from.
+    grader
+        Marks the answers.
+    reference
+        Weights from which `kl` is measured; needed if `params.kl_draws` is not 0.
+    calls, render
+        As in `sample_rollouts`.
+    on_step
+        Called with the metrics of every finished step.
+
+    Raises
+    ------
+    TrainError
+        If the folder holds a run with other parameters or problems, or one that went further already.
+    SampleError, StoreError
+        As in `sample_rollouts`.
+    ValueError
+        If `kl_draws` is set without a reference, or a pool is empty.
+    """
+    if params.kl_draws and reference is None:
+        raise ValueError(f"kl_draws={params.kl_draws} needs a reference to measure from; got None.")
+    plan = plan_visits(problems, params, draws.seed)
+    with Logbook(folder, draws.arm, _describe(problems, params, draws)) as logbook:
+        for step in range(logbook.resume(client, params.n_steps), params.n_steps):
+            here = replace(draws, checkpoint=name_checkpoint(step), step=step)
+            policy = client.save_weights_and_get_sampling_client()
+            groups = _draw_groups(policy, plan[step], params.group_size, here, grader, calls, render)
+            kl = _measure_kl(groups, reference, params.kl_draws) if reference and params.kl_draws else None
+            _update(client, groups, params)
+            records = [record for group in groups for record in group.records]
+            on_step(logbook.keep(step, records, {**measure_batch(groups), "kl": kl}))
+            if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.n_steps:
+                logbook.save(client, step + 1)
+    visits = _count_visits(problems, chain.from_iterable(plan))
+    return Trained(read_metrics(folder), read_checkpoints(folder), visits, read_training_draws(folder))
+
+
+def plan_visits(problems: Sequence[Problem], params: TrainParams, seed: int) -> list[list[Visit]]:
+    """Return the problems of every step.
+
+    Raises
+    ------
+    ValueError
+        If there is no problem, or one occurs twice.
+    """
+    twice = [name for name, n in Counter(problem.problem_id for problem in problems).items() if n > 1]
+    if twice:
+        raise ValueError(f"problem {twice[0]!r} is in the pool twice; pass each problem once.")
+    visits = visit_problems(problems, params.sampling, seed)
+    return [list(islice(visits, params.groups_per_step)) for _ in range(params.n_steps)]
+
+
+def _draw_groups(
+    policy: SamplingClient,
+    visits: Sequence[Visit],
+    group_size: int,
+    params: DrawParams,
+    grader: Grader,
+    calls: CallParams,
+    render: RenderPrompt | None,
+) -> list[Group]:
+    """Draw and grade one batch. Sample numbers go on from one visit of a problem to the next."""
+    wanted = [
+        [
+            Draw(
+                visit.problem,
+                i,
+                derive_seed(params.seed, visit.problem.problem_id, params.arm, params.checkpoint, i),
+            )
+            for i in range(visit.number * group_size, (visit.number + 1) * group_size)
+        ]
+        for visit in visits
+    ]
+    done: dict[Draw, tuple[Answer, Record]] = {}
+    for answers in ask(policy, [draw for group in wanted for draw in group], params, calls, render):
+        for answer, record in zip(answers, grade_answers(answers, params, grader), strict=True):
+            done[answer.draw] = answer, record
+    return [
+        Group(visit, [done[draw][0] for draw in group], [done[draw][1] for draw in group])
+        for visit, group in zip(visits, wanted, strict=True)
+    ]
+
+
+def _update(client: TrainingClient, groups: Sequence[Group], params: TrainParams) -> None:
+    """Take one step uphill, if there is anything to learn."""
+    data = [
+        build_policy_datum(answer.prompt, answer.tokens, _logprobs(answer), advantage)
+        for group in groups
+        if not (params.drop_constant_groups and group.is_constant)
+        for answer, advantage in zip(group.answers, group.advantages, strict=True)
+        if answer.tokens
+    ]
+    if data:
+        gradient = client.forward_backward(data, "importance_sampling")
+        step = client.optim_step(tinker.AdamParams(learning_rate=params.learning_rate))
+        gradient.result()
+        step.result()
+
+
+def _measure_kl(groups: Sequence[Group], reference: SamplingClient, n_draws: int) -> float:
+    """Estimate the divergence from the reference on a few draws, taken from as many groups as possible."""
+    answers = [answer for nth in zip(*(group.answers for group in groups), strict=True) for answer in nth][
+        :n_draws
+    ]
+    prompts = [tinker.ModelInput.from_ints([*answer.prompt, *answer.tokens]) for answer in answers]
+    ours = [logprob for answer in answers for logprob in _logprobs(answer)]
+    theirs = [
+        logprob
+        for answer, row in zip(answers, reference.compute_logprobs_many(prompts), strict=True)
+        for logprob in row[len(answer.prompt) :]
+        if logprob is not None
+    ]
+    return estimate_kl(ours, theirs)
+
+
+def _logprobs(answer: Answer) -> list[float]:
+    if answer.logprobs is None:
+        raise SampleError(
+            f"the engine gave no log-probabilities for problem {answer.draw.problem.problem_id!r}; "
+            "training needs them. Use an engine that returns them with every draw."
+        )
+    return answer.logprobs
+
+
+def _describe(problems: Sequence[Problem], params: TrainParams, draws: DrawParams) -> dict[str, Any]:
+    """Return what must not change within a run. How long it is and how often it is saved may."""
+    pool = json.dumps(sorted([p.problem_id, p.source, p.question, p.gold] for p in problems))
+    settings = {**asdict(draws), **asdict(params)}
+    for name in ("checkpoint", "step", "n_steps", "checkpoint_every", "kl_draws"):
+        del settings[name]
+    return {**settings, "problems_sha256": hashlib.sha256(pool.encode()).hexdigest()}
+
+
+def _count_visits(problems: Sequence[Problem], visits: Iterable[Visit]) -> pd.DataFrame:
+    """Return how often each problem of the pool is visited, those never visited included."""
+    numbers = Counter(visit.problem.problem_id for visit in visits)
+    rows = [(p.problem_id, p.source, numbers[p.problem_id]) for p in problems]
+    table = pd.DataFrame(rows, columns=["problem_id", "source", "n_visits"])
+    return table.sort_values("problem_id", ignore_index=True)

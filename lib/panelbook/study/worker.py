@@ -1,0 +1,297 @@
+r"""A process that compares formulas with math-verify, and that can be killed.
+
+math-verify limits its own time by a signal alarm, which only the main thread may set and which waits for
+whatever C code is running (``10^{10^{10}}``). Here the limit is a SIGKILL, so it holds in any thread, under a
+running event loop and in a notebook kernel.
+
+Three processes take part. The caller starts a *worker*, a fresh interpreter (`subprocess`: the caller's
+threads and tensors are never forked, its ``__main__`` never runs again). The worker imports math-verify once,
+warms its parser up and forks a *child*, which does the comparing. What gets killed and replaced is the child,
+and a fork of a warm process takes milliseconds where a new interpreter takes a second. POSIX only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import math
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable
+from functools import lru_cache
+from multiprocessing.connection import Connection, Pipe
+from typing import Any, Literal, TypeAlias
+
+Verdict = Literal["correct", "wrong", "unparsable", "timeout"]
+Link: TypeAlias = "Connection[Any, Any]"
+
+# A comparison that asks for more address space fails as unreadable instead of taking the machine with it.
+MAX_CHILD_BYTES = 4 * 2**30
+
+_START_LIMIT_S = 120.0
+# A worker answers within its limit. One that is this much later has itself been stopped.
+_GRACE_S = 10.0
+
+_WORD = re.compile(r"(?<![\\a-zA-Z{])[a-zA-Z]{3,}")
+# Math between signs. Words in between, or a digit behind, mean currency: "$5 each, so $10 - $5 are left".
+_DELIMITED = re.compile(rf"\$(?:(?!{_WORD.pattern})[^$])+\$(?!\d)|\\\(.+?\\\)|\\\[.+?\\\]", re.DOTALL)
+_SIGNS = re.compile(r"(?<!\\)\$|\\[()\[\]]")
+_JOINT = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
+
+# Signs that digits belong to an expression: commands, powers, operators between terms, 2x, 3(4).
+FORMULA = re.compile(
+    r"\\[a-zA-Z]|[\^_√π]|[\w)}]\s*[+*/×·÷]\s*[\w({\\]|[\d)}]\s*-\s*[\d({\\]|\d[a-zA-Z(]|[a-zA-Z)]\d"
+)
+
+# Compared once at the start, so that the parser's tables are filled before the first question.
+_WARM_UP = (
+    *(r"\frac{1}{2}", r"3\sqrt{2}+\pi", "2x+1", r"x=\frac{-1+\sqrt{5}}{2}", "1,3,5", "(1,2),(3,4)"),
+    *(r"[-1, \infty)", r"2^{n}-\binom{n}{2}", r"\left\lfloor\frac{n}{2}\right\rfloor", r"45^{\circ}"),
+    *(r"\text{even}", r"\log_2 5", r"62.5\%"),
+)
+
+
+class Worker:
+    """A process that compares, started when first asked. One question at a time.
+
+    Parameters
+    ----------
+    limit_s
+        Seconds after which a comparison is killed.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._process: subprocess.Popen[bytes] | None = None
+        self._link: Link | None = None
+
+    def compare(self, predicted: str, gold: str) -> Verdict:
+        """Return whether two formulas are equal.
+
+        Raises
+        ------
+        RuntimeError
+            If the process cannot be started.
+        """
+        link = self._link or self._start()
+        try:
+            link.send((predicted, gold))
+            if link.poll(self._limit_s + _GRACE_S):
+                verdict: Verdict = link.recv()
+                return verdict
+        except (EOFError, OSError):  # killed from outside, say for its memory
+            self.stop()
+            return "unparsable"
+        except BaseException:  # interrupted: the reply would be taken for that to the next question
+            self.stop()
+            raise
+        self.stop()
+        return "timeout"
+
+    def stop(self) -> None:
+        """Hang up and wait; the worker ends when it notices, at the latest at its limit."""
+        if self._link is not None:
+            self._link.close()
+        if self._process is not None:
+            try:
+                self._process.wait(self._limit_s + _GRACE_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._link = self._process = None
+
+    def _start(self) -> Link:
+        self._link, theirs = Pipe()
+        # The caller's modules, wherever it found them; and one hash seed for all runs, because sympy walks
+        # sets, and a close call may hang on the order.
+        settings = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
+        run = "from panelbook.study.worker import run; run()"
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", run, str(theirs.fileno()), str(self._limit_s)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **settings},
+        )
+        theirs.close()
+        with contextlib.suppress(EOFError):
+            if self._link.poll(_START_LIMIT_S) and self._link.recv() == "ready":
+                return self._link
+        self.stop()
+        raise RuntimeError(
+            "a grading worker did not start; its own message, if it had one, is on stderr. "
+            f"Try: {sys.executable} -c 'import math_verify, panelbook.study.worker'"
+        )
+
+
+def run() -> None:
+    """Be a worker: answer the caller's questions until it hangs up."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # an interrupted notebook cell must not take the grader along
+    link, limit_s = Connection(int(sys.argv[1])), float(sys.argv[2])
+    compare = load_comparison()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parser remarks on every odd answer
+    gc.freeze()  # what is loaded stays; children need not walk it, nor copy its pages
+    child = _Child(compare, link)
+    link.send("ready")
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            link.send(child.compare(link.recv(), limit_s))
+    child.kill()
+
+
+class _Child:
+    """The process that is killed: a fork of the worker, made again when it is gone."""
+
+    def __init__(self, compare: Callable[[str, str], Verdict], caller: Link) -> None:
+        self._compare, self._caller = compare, caller
+        self._fork()
+
+    def compare(self, question: tuple[str, str], limit_s: float) -> Verdict:
+        verdict: Verdict = "timeout"
+        try:
+            self._link.send(question)
+            if self._link.poll(limit_s):
+                verdict = self._link.recv()
+                return verdict
+        except (EOFError, OSError):  # it crashed
+            verdict = "unparsable"
+        self.kill()
+        self._fork()
+        return verdict
+
+    def kill(self) -> None:
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        self._link.close()
+
+    def _fork(self) -> None:
+        self._link, theirs = Pipe()
+        self._pid = os.fork()
+        if self._pid:
+            theirs.close()
+            return
+        # In the child. The caller's end must close, or the caller would never see its worker gone.
+        self._caller.close()
+        self._link.close()
+        for limit, value in ((resource.RLIMIT_AS, MAX_CHILD_BYTES), (resource.RLIMIT_CORE, 0)):
+            with contextlib.suppress(ValueError, OSError):  # macOS refuses the first
+                resource.setrlimit(limit, (value, value))
+        try:
+            while True:
+                theirs.send(self._compare(*theirs.recv()))
+        finally:
+            os._exit(0)
+
+
+def load_comparison() -> Callable[[str, str], Verdict]:
+    r"""Import math-verify and return the function that asks it.
+
+    Notes
+    -----
+    The prediction is read as LaTeX. Only a sentence in plain words is searched for a number instead: taking
+    every number that can be found would read ``2\sqrt{3}`` as 2.
+    """
+    import math_verify  # here, because it takes half a second and only workers need it
+
+    logging.disable(logging.CRITICAL)
+    _use_two_stage_parsing()
+    latex, plain = math_verify.LatexExtractionConfig(), math_verify.ExprExtractionConfig()
+
+    def read(text: str, config: object) -> list[Any]:
+        options = {"parsing_timeout": None, "fallback_mode": "no_fallback"}
+        found: list[Any] = math_verify.parse(text, extraction_config=[config], **options)
+        return found
+
+    def read_prediction(text: str) -> list[Any]:
+        listed = _SIGNS.sub("", _JOINT.sub(", ", text))  # "$3$ and $5$" is the list 3, 5
+        if not _WORD.search(listed):
+            return read(f"${listed}$", latex)
+        if _DELIMITED.search(text):
+            return read(text, latex)
+        conclusion = re.split(r"\n\s*\n", _SIGNS.sub("", text).strip())[-1]
+        return ([] if FORMULA.search(conclusion) else read(conclusion, plain)) or read(f"${text}$", latex)
+
+    @lru_cache(maxsize=4096)  # a gold is met once per draw
+    def read_gold(text: str) -> list[Any]:
+        return read(f"${_SIGNS.sub('', text)}$", latex)
+
+    def compare(predicted: str, gold: str) -> Verdict:
+        golds, predictions = read_gold(gold), read_prediction(predicted)
+        if not (golds and predictions):
+            return "unparsable"
+        if _differ_in_value(golds[0], predictions[0]):
+            return "wrong"
+        return "correct" if math_verify.verify(golds, predictions, timeout_seconds=None) else "wrong"
+
+    for formula in _WARM_UP:
+        compare(formula, formula)
+    return compare
+
+
+def _differ_in_value(gold: Any, predicted: Any) -> bool:
+    """Refute equality at one point, which saves simplifying the difference: most wrong answers end here.
+
+    Only by a wide margin. Whatever is close, or means more than its values (an equation, a word, a
+    percentage), is left to math-verify.
+    """
+    try:
+        left, right = sorted(_values(gold)), sorted(_values(predicted))
+    except Exception:  # not a matter of values; sympy raises whatever it likes
+        return False
+    if len(left) != len(right):
+        return True
+    # Not-a-number compares as False, so it counts as close.
+    return any(math.dist(x, y) > 1e-3 * max(1.0, math.hypot(*x)) for x, y in zip(left, right, strict=True))
+
+
+def _values(formula: Any) -> set[tuple[float, float]]:
+    """Evaluate to (real, imaginary), each name a number of its own; a collection gives all its members."""
+    import sympy  # type: ignore[import-untyped]
+    from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
+
+    if isinstance(formula, sympy.FiniteSet | sympy.Tuple):
+        return set().union(*map(_values, formula.args))
+    if isinstance(formula, sympy.Interval):
+        return _values(formula.start) | _values(formula.end)
+    if isinstance(formula, sympy.Eq) and isinstance(formula.lhs, sympy.Symbol | AppliedUndef):
+        return _values(formula.rhs)  # x = 5, f(x) = 2x: math-verify compares the right sides too
+    if isinstance(formula, sympy.Symbol) or formula.has(sympy.UnevaluatedExpr):
+        raise ValueError("a word or a percentage, not a value")
+    # By name: the same symbol may be real on one side and complex on the other.
+    point = {symbol: 1 + zlib.crc32(str(symbol).encode()) % 997 / 613 for symbol in formula.free_symbols}
+    value = complex(formula.evalf(12, subs=point))
+    return {(round(value.real, 6), round(value.imag, 6))}
+
+
+def _use_two_stage_parsing() -> None:
+    """Let ANTLR try its fast prediction mode (SLL) before the full one (LL): three times as fast.
+
+    By ANTLR's contract SLL gives the same tree as LL or a syntax error, and on an error LL is run. The
+    LaTeX reader under math-verify has no option for it, so its parser class is replaced, in the worker only.
+    """
+    from antlr4.atn.PredictionMode import PredictionMode  # type: ignore[import-untyped]
+    from latex2sympy2_extended import latex2sympy2  # type: ignore[import-untyped]
+
+    class TwoStageParser(latex2sympy2._Latex2Sympy):  # type: ignore[misc]
+        mode = PredictionMode.SLL
+
+        def create_parser(self, latex: str) -> Any:
+            parser = super().create_parser(latex)
+            parser._interp.predictionMode = self.mode
+            return parser
+
+        def parse(self, latex: str) -> Any:
+            try:
+                return super().parse(latex)
+            except Exception:
+                self.mode = PredictionMode.LL
+                return super().parse(latex)
+
+    latex2sympy2._Latex2Sympy = TwoStageParser
