@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
 from panelbook.engine import backbone
 from panelbook.engine.backbone import ABACUS, Recipe, build_tokenizer, load_backbone, pretrain, read_record
 from panelbook.study.arithmetic import WORDS, draw_pool, miniature_prompt, stream_documents

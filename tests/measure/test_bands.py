@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
 from panelbook.measure import bands
 from panelbook.measure.bands import (
     BANDS,
@@ -20,7 +22,6 @@ from panelbook.measure.bands import (
     mixed_group_probability,
 )
 from panelbook.measure.uncertainty import Resampling
-from scipy import stats
 
 R = Resampling(seed=20260424, n_resamples=500)
 

@@ -5,6 +5,8 @@ import doctest
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from panelbook.measure import climb
 from panelbook.measure.climb import (
     climb_gain,
@@ -15,7 +17,6 @@ from panelbook.measure.climb import (
     training_ratio,
 )
 from panelbook.measure.uncertainty import Resampling
-from scipy import stats
 
 R = Resampling(seed=20260424, n_resamples=2000)
 

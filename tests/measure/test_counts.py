@@ -2,6 +2,7 @@
 
 import pandas as pd
 import pytest
+
 from panelbook.measure.counts import list_arms, pair_arms, require_columns, select_arm
 
 

@@ -8,6 +8,9 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial.distance import pdist
+
 from panelbook.measure import diversity
 from panelbook.measure.diversity import (
     compare_spread,
@@ -17,8 +20,6 @@ from panelbook.measure.diversity import (
     variance_trace_from_distance,
 )
 from panelbook.measure.uncertainty import Resampling
-from scipy import stats
-from scipy.spatial.distance import pdist
 
 R = Resampling(seed=20260424, n_resamples=500)
 

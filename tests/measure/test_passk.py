@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
+
 from panelbook.measure import passk
 from panelbook.measure.passk import (
     expected_overlap,
@@ -24,7 +26,6 @@ from panelbook.measure.passk import (
     solved_overlap,
 )
 from panelbook.measure.uncertainty import Resampling
-from scipy import stats
 
 R = Resampling(seed=20260424, n_resamples=500)
 

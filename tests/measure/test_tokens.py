@@ -5,6 +5,8 @@ import doctest
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
+
 from panelbook.measure import tokens
 from panelbook.measure.tokens import (
     BUCKETS,
@@ -17,7 +19,6 @@ from panelbook.measure.tokens import (
     wilcoxon_p_from_statistic,
 )
 from panelbook.measure.uncertainty import Resampling, estimate
-from scipy import stats
 
 R = Resampling(seed=20260424, n_resamples=500)
 

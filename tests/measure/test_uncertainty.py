@@ -6,6 +6,8 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from scipy import special, stats
+
 from panelbook.measure import uncertainty
 from panelbook.measure.passk import pass_at_k_matrix
 from panelbook.measure.uncertainty import (
@@ -20,7 +22,6 @@ from panelbook.measure.uncertainty import (
     keep_means,
     resample_means,
 )
-from scipy import special, stats
 
 R = Resampling(seed=20260424, n_resamples=2000)
 
@@ -402,8 +403,7 @@ def test_interval_covers_as_it_says(n_problems, n_draws, k):
         name: share_covered(estimate_many(values, keep_means, resampling, None, support=support), truth)
         for name, (values, truth, support) in cases.items()
     }
-    # pass@16 from 16 draws of 20 problems is a plain share of 20: its coverage moves in steps.
-    assert all(0.93 <= share <= 0.975 for share in covered.values()), covered
+    assert all(0.93 <= share <= 0.97 for share in covered.values()), covered
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tinker
+
 from panelbook.engine.base import Request
 from panelbook.rollouts.ask import CallParams
 from panelbook.rollouts.draw import DrawParams

@@ -20,6 +20,7 @@ from fake_engine import (
     make_problem,
     run_sampling,
 )
+
 from panelbook.errors import BookError
 from panelbook.rollouts.ask import CallParams, SampleError, ask
 from panelbook.rollouts.draw import derive_seed

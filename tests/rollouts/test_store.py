@@ -7,6 +7,7 @@ import threading
 import pandas as pd
 import pytest
 from fake_engine import make_params, make_problem
+
 from panelbook.rollouts.draw import Answer, Draw, grade_answers
 from panelbook.rollouts.schema import ROLLOUTS_COLUMNS, TableError, check_rollouts, count_draws, read_rollouts
 from panelbook.rollouts.store import Shard, StoreError, compact, read_draws, read_lines

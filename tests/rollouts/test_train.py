@@ -24,6 +24,7 @@ from fake_engine import (
     make_problem,
     run_training,
 )
+
 from panelbook.rollouts.ask import CallParams, SampleError
 from panelbook.rollouts.batch import Group, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw

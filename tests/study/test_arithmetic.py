@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import islice
 
 import pytest
+
 from panelbook.study import arithmetic
 from panelbook.study.arithmetic import (
     FAMILIES,

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from panelbook.study.arms import ARMS, Arm, Parsed, reward
 
 PANEL, THINK, NO_PANEL, NATIVE = (ARMS[name] for name in ("panel", "think", "no_panel", "native"))

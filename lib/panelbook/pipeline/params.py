@@ -24,14 +24,14 @@ class ParamError(BookError, ValueError):
     """A parameter has an unknown name, a wrong type or a value out of range."""
 
 
-def param(default: Any, help: str) -> Any:  # noqa: A002
+def param(default: Any, help: str) -> Any:
     """Declare a parameter: its default and one line of help, unit included."""
     return field(default=default, metadata={"help": help})
 
 
 def artefact(name: str) -> Any:
     """Declare a file that another stage writes; the runner fills in its path from the project's root."""
-    return field(default="", metadata={"help": f"{name}, path from the project's root", "artefact": name})
+    return field(default="", metadata={"help": f"{name}, from the project's root", "artefact": name})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class StageParams:
     seed: int = param(20260424, "seed of every random number in the chapter")
     n_resamples: int = param(4000, "bootstrap resamples of problems")
     confidence: float = param(0.95, "confidence level of every interval, as a fraction")
-    output_dir: str = param("runs/by-hand", "folder for this chapter's files, from the project's root")
+    output_dir: str = param("runs/by-hand", "folder for its files, from the project's root")
 
     def __post_init__(self) -> None:
         try:
@@ -72,10 +72,11 @@ class StageParams:
         return cls(**check_values(cls, {f.name: namespace[f.name] for f in dataclasses.fields(cls)}))
 
     def table(self) -> Any:
-        """Return the parameters as a table: name, value, meaning."""
+        """Return the parameters as a table, name, value and meaning; paths and names of the run are left out."""
         import pandas as pd  # deferred: the command line reads parameters without pandas
 
-        shown = [f for f in dataclasses.fields(self) if f.name != "output_dir"]
+        hidden = ("label", "study", "output_dir")
+        shown = [f for f in dataclasses.fields(self) if f.name not in hidden and "artefact" not in f.metadata]
         rows = [(f.name, str(getattr(self, f.name)), f.metadata["help"]) for f in shown]
         return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(axis="index")
 

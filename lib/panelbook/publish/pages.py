@@ -203,7 +203,7 @@ def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNod
         if cell.cell_type == "markdown":
             cell.source = rename(cell.source)
             if label and not titled and re.search(r"^# ", cell.source, re.M):
-                cell.source = re.sub(r"^(# .+)$", rf"\1: {label}", cell.source, count=1, flags=re.M)
+                cell.source = re.sub(r"^(# .+)$", rf"\1 · {label}", cell.source, count=1, flags=re.M)
                 titled = True
         elif "figure" in cell.metadata.get("mystnb", {}):
             figure = cell.metadata["mystnb"]["figure"]
@@ -228,7 +228,7 @@ def _write_chapter(folder: Path, chapter: Chapter, *, named: bool) -> None:
         text = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True)
         (folder / f"{chapter.name}.ipynb").write_text(text + "\n", encoding="utf-8")
         return
-    title = f"{chapter.title}: {label}" if label else chapter.title
+    title = f"{chapter.title} · {label}" if label else chapter.title
     body = f"({chapter.anchor}-{chapter.group})=\n# {title}\n\n:::{{warning}}\n{chapter.missing}\n:::\n"
     (folder / f"{chapter.name}.md").write_text(body, encoding="utf-8")
 

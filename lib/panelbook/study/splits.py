@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from panelbook.study.problems import Problem, natural_key, order
 
-
 # From here on, two questions count as nearly the same. In OlympiadBench, parts of one problem that share their
 # stem lie between 0.7 and 0.99; in GSM8K, pairs above 0.6 are the same story with another name or number.
 NEAR = 0.7

@@ -44,9 +44,11 @@ _DELIMITED = re.compile(rf"\$(?:(?!{_WORD.pattern})[^$])+\$(?!\d)|\\\(.+?\\\)|\\
 _SIGNS = re.compile(r"(?<!\\)\$|\\[()\[\]]")
 _JOINT = re.compile(r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z])(?:and|or)(?![a-zA-Z]))\s*")
 
-# Signs that digits belong to an expression: commands, powers, operators between terms, 2x, 3(4).
+# Signs that digits belong to an expression: commands, powers, operators between terms, 2x, 3(4), 10! (but an
+# exclamation mark after words is one).
 FORMULA = re.compile(
     r"\\[a-zA-Z]|[\^_√π]|[\w)}]\s*[+*/×·÷]\s*[\w({\\]|[\d)}]\s*-\s*[\d({\\]|\d[a-zA-Z(]|[a-zA-Z)]\d"
+    r"|^[^a-zA-Z]*[\d)]\s*!"
 )
 
 # Compared once at the start, so that the parser's tables are filled before the first question.

@@ -1,0 +1,63 @@
+"""Print the benchmark table: `make bench`, or `python -m benchmarks --build` to time the book as well."""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import draws
+
+REPEATS = 5
+
+
+def best_of(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, object]:
+    """Return the shortest of several wall times in seconds, and what the function returned."""
+    times, value = [], None
+    for _ in range(repeats):
+        start = time.perf_counter()
+        value = function()
+        times.append(time.perf_counter() - start)
+    return min(times), value
+
+
+def main() -> None:
+    """Time everything and print it; exit with 1 if a measure disagrees with its reference."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--build", action="store_true", help="also time a build with nothing to do and a forced one"
+    )
+    options = parser.parse_args()
+    console = Console()
+    table = Table("what", "library (s)", "reference (s)", "ratio", "agree to")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "draws.parquet"
+        draws.write_draws(path)
+        load_s, rollouts = best_of(lambda: pd.read_parquet(path), 1)
+        console.print(f"{len(rollouts):,} draws loaded from parquet in {load_s:.2f} s")
+        for name, ours, plain in (
+            ("pass@k, k to 32, with intervals", draws.measure_pass_at_k, draws.reference_pass_at_k),
+            ("token statistics by bucket, with intervals", draws.measure_tokens, draws.reference_tokens),
+        ):
+            ours_s, found = best_of(lambda ours=ours: ours(rollouts))
+            plain_s, expected = best_of(lambda plain=plain: plain(rollouts), 1)
+            error = max(abs(found[key] - expected[key]) / abs(expected[key]) for key in expected)
+            table.add_row(name, f"{ours_s:.2f}", f"{plain_s:.2f}", f"{plain_s / ours_s:.1f}x", f"{error:.0e}")
+            if error > 1e-9:
+                raise SystemExit(f"{name}: library and reference disagree by {error:.1e}.")
+    if options.build:
+        command = [sys.executable, "-c", "from panelbook.pipeline.cli import main; main()", "build"]
+        subprocess.run(command, check=True, capture_output=True)
+        noop_s, _ = best_of(lambda: subprocess.run(command, check=True, capture_output=True), 3)
+        table.add_row("build with nothing to do", f"{noop_s:.2f}", "", "", "")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()
