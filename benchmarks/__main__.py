@@ -42,7 +42,8 @@ def main() -> None:
         load_s, rollouts = best_of(lambda: pd.read_parquet(path), 1)
         console.print(f"{len(rollouts):,} draws loaded from parquet in {load_s:.2f} s")
         for name, ours, plain in (
-            ("pass@k, k to 32, with intervals", draws.measure_pass_at_k, draws.reference_pass_at_k),
+            ("pass@k, k = 1 to 32", draws.measure_pass_at_k, draws.reference_pass_at_k),
+            ("the same with intervals", draws.measure_pass_at_k_with_intervals, draws.reference_pass_at_k),
             ("token statistics by bucket, with intervals", draws.measure_tokens, draws.reference_tokens),
         ):
             ours_s, found = best_of(lambda ours=ours: ours(rollouts))

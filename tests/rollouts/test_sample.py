@@ -320,6 +320,31 @@ def test_an_interrupt_keeps_what_was_finished(tmp_path, grader):
     assert again.records == sample(FakeSampler(), tmp_path / "calm", grader).records
 
 
+def test_an_interrupted_call_is_not_drawn_to_its_end(tmp_path, grader):
+    def interrupt(progress):
+        if progress.n_done:
+            raise KeyboardInterrupt
+
+    client = FakeSampler(delay_s=0.01, log=tmp_path / "answered")
+    with pytest.raises(KeyboardInterrupt):
+        sample(client, tmp_path, grader, calls=CallParams(batch_size=15), on_progress=interrupt)
+    assert len((tmp_path / "answered").read_text().split()) < 10
+
+
+def test_a_thread_that_ends_otherwise_does_not_leave_the_caller_waiting(tmp_path, grader):
+    def leave(call, request):
+        raise SystemExit(3)
+
+    with pytest.raises(SystemExit):
+        sample(FakeSampler(fail=leave), tmp_path, grader)
+
+
+def test_a_draw_asked_for_twice_is_refused():
+    (draw,) = list_draws(POOL[:1], 1, make_params())
+    with pytest.raises(ValueError, match="asked for twice"):
+        next(ask(FakeSampler(), [draw, draw], make_params()))
+
+
 def test_a_full_disk_ends_the_run_and_leaves_whole_lines(tmp_path, grader, monkeypatch):
     from panelbook.rollouts import store
 

@@ -395,6 +395,14 @@ def test_a_run_goes_on_to_more_steps_as_if_asked_for_them_at_once(tmp_path, grad
     compare(run(tmp_path / "a", grader, longer), run(tmp_path / "b", grader, longer))
 
 
+def test_a_run_that_lost_its_checkpoints_is_not_overwritten(tmp_path, grader):
+    run(tmp_path, grader)
+    (tmp_path / "run" / "checkpoints.jsonl").unlink()
+    with pytest.raises(TrainError, match=r"think\.jsonl holds draws, but there is no checkpoint"):
+        run(tmp_path, grader)
+    assert len(read_training_draws(tmp_path / "run")) == 36
+
+
 def test_fewer_steps_are_refused(tmp_path, grader):
     run(tmp_path, grader)
     with pytest.raises(TrainError, match="run of 3 steps; n_steps=2 would undo some"):

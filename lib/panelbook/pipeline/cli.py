@@ -1,6 +1,7 @@
 """The command line: `panelbook build | run | params | fetch | headline | tidy`."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_type_hints
@@ -121,9 +122,7 @@ def run(
         with display:
             for r in chosen:
                 display.start(r)
-                display.end(
-                    run_stage(project, r, force=True, on_cell=lambda d, t, r=r: display.cell(r, d, t))
-                )
+                display.end(run_stage(project, r, force=True, on_cell=functools.partial(display.cell, r)))
         for baseline, variant in zip(baselines, chosen, strict=True):
             if overrides:
                 _print_moves(

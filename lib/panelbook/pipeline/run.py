@@ -162,6 +162,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+@functools.cache  # the scheduler asks first, on the main thread: ast.parse is not safe in several at once
 def imported_modules(code: str) -> frozenset[str]:
     """Return the modules of this package that `code` imports, directly or through others."""
     tree = ast.parse(code)

@@ -113,7 +113,7 @@ def run_all(
     )
     for result in session.execution_reports:
         name = result.task.name.rpartition("/")[2]
-        if result.outcome == pytask.TaskOutcome.FAIL:
+        if result.outcome == pytask.TaskOutcome.FAIL and result.exc_info and result.exc_info[1]:
             report.failed[name] = result.exc_info[1]
         elif result.outcome in (pytask.TaskOutcome.SKIP_UNCHANGED, pytask.TaskOutcome.PERSISTENCE):
             report.unchanged.append(name)

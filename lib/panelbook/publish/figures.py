@@ -106,19 +106,23 @@ def draw_spread_against_accuracy(table: pd.DataFrame) -> Figure:
         One row per arm: arm, pass_at_1, pass_low, pass_high, spread, spread_low, spread_high.
     """
     fig, (ax,) = _stack(1, height=3.6)
-    for row in table.itertuples():
-        colour, marker, _ = _style(row.arm)
+    for row in table.to_dict("records"):
+        colour, marker, _ = _style(row["arm"])
         ax.errorbar(
-            row.pass_at_1,
-            row.spread,
-            xerr=[[row.pass_at_1 - row.pass_low], [row.pass_high - row.pass_at_1]],
-            yerr=[[row.spread - row.spread_low], [row.spread_high - row.spread]],
+            row["pass_at_1"],
+            row["spread"],
+            xerr=[[row["pass_at_1"] - row["pass_low"]], [row["pass_high"] - row["pass_at_1"]]],
+            yerr=[[row["spread"] - row["spread_low"]], [row["spread_high"] - row["spread"]]],
             fmt=marker,
             color=colour,
             capsize=2,
         )
         ax.annotate(
-            row.arm, (row.pass_at_1, row.spread), xytext=(6, 5), textcoords="offset points", color=colour
+            row["arm"],
+            (row["pass_at_1"], row["spread"]),
+            xytext=(6, 5),
+            textcoords="offset points",
+            color=colour,
         )
     ax.set(xlabel="pass@1", ylabel="mean pairwise distance (cosine)", xlim=(0, 1.05), ylim=(0, None))
     ax.xaxis.set_major_formatter(PercentFormatter(1))
@@ -238,21 +242,22 @@ def draw_cost(cost: pd.DataFrame) -> Figure:
         arm, estimate, low, high (tokens per correct answer; low and high may be missing).
     """
     fig, (ax,) = _stack(1, height=1.9)
-    for height, row in zip(range(len(cost), 0, -1), cost.itertuples(), strict=True):
-        colour, marker, _ = _style(row.arm)
-        if pd.notna(row.low):
-            ax.hlines(height, row.low, row.high, color=colour, linewidth=2)
+    for height, row in zip(range(len(cost), 0, -1), cost.to_dict("records"), strict=True):
+        colour, marker, _ = _style(row["arm"])
+        known = pd.notna(row["low"])
+        if known:
+            ax.hlines(height, row["low"], row["high"], color=colour, linewidth=2)
         ax.plot(
-            row.estimate,
+            row["estimate"],
             height,
             marker,
             color=colour,
-            markerfacecolor=colour if pd.notna(row.low) else "white",
+            markerfacecolor=colour if known else "white",
             markersize=7,
         )
         ax.annotate(
-            f"{row.estimate:,.0f}",
-            (row.estimate, height),
+            f"{row['estimate']:,.0f}",
+            (row["estimate"], height),
             xytext=(0, 8),
             textcoords="offset points",
             ha="center",

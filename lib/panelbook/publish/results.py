@@ -189,12 +189,9 @@ def format_interval(record: dict[str, Any]) -> str:
 
 def format_full(record: dict[str, Any]) -> str:
     """Write value, interval and counts: what a sentence quotes at first mention."""
-    counts = [
-        f"{_count(record[key])} {word}"
-        for key, word in (("n_problems", "problems"), ("n_draws", "draws"))
-        if record[key]
-    ]
-    return f"{format_value(record)} ({'; '.join([format_interval(record), ', '.join(counts)] if counts else [format_interval(record)])})"
+    words = (("n_problems", "problems"), ("n_draws", "draws"))
+    counts = ", ".join(f"{_count(record[key])} {word}" for key, word in words if record[key])
+    return f"{format_value(record)} ({'; '.join(part for part in (format_interval(record), counts) if part)})"
 
 
 def _format(value: float | None, record: dict[str, Any]) -> str:

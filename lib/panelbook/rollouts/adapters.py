@@ -246,8 +246,8 @@ def read_counts(folder: Path) -> pd.DataFrame:
     if len(disagree):
         row = disagree.iloc[0]
         raise PublishedDataError(
-            f"{row['benchmark']}, arm {row['arm']!r}, problem {row['problem_id']!r}: the summary counts {row['c']} of {row['n']}, "
-            f"the diversity file {row['c_spread']:.0f} of {row['n_spread']:.0f}."
+            f"{row['benchmark']}, arm {row['arm']!r}, problem {row['problem_id']!r}: the summary counts "
+            f"{row['c']} of {row['n']}, the diversity file {row['c_spread']:.0f} of {row['n_spread']:.0f}."
         )
     return check_counts(merged, "published counts")
 
@@ -300,7 +300,8 @@ def read_token_buckets(folder: Path) -> pd.DataFrame:
     -------
     pandas.DataFrame
         study, benchmark, bucket, n_pairs, first_mean, second_mean, first_median, second_median (tokens), ratio_mean,
-        ratio_median, ratio_geomean, ratio_min, ratio_max, n_second_longer; and on every row of a benchmark wilcoxon_w, wilcoxon_p, wilcoxon_n of the bucket `both`.
+        ratio_median, ratio_geomean, ratio_min, ratio_max, n_second_longer; and, the same on every row of a
+        benchmark, wilcoxon_w, wilcoxon_p, wilcoxon_n of the bucket `both`.
     """
     name = "reports/token_efficiency/summary.json"
     summary = _load(_TokenSummary, folder, name)
@@ -374,8 +375,9 @@ def read_training(folder: Path) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        study, arm, step, correct, reward, tag_valid, mean_tokens, entropy, share_all_zero, share_mixed, share_all_one (of
-        the batch's groups, by total reward), length_cv (within group, missing where not recorded).
+        study, arm, step, correct, reward, tag_valid, mean_tokens, entropy, share_all_zero, share_mixed,
+        share_all_one (of the batch's groups, by total reward), length_cv (within group, missing where not
+        recorded).
     """
     base = "reports/olympiad_panel_only"
     length_cv = {

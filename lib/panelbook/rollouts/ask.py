@@ -88,7 +88,7 @@ def ask(
     client
         Weights to draw from.
     draws
-        What to ask for; draws of one problem next to each other share a batch and its prefill.
+        What to ask for, each once; draws of one problem side by side share a batch and its prefill.
     params, calls
         How draws are made, and how the engine is called.
     render
@@ -98,10 +98,14 @@ def ask(
     ------
     SampleError
         If the engine fails `max_tries` times. The answers that were there have been yielded before.
+    ValueError
+        If a draw is asked for twice.
     """
+    if len(set(draws)) < len(draws):
+        raise ValueError("a draw is asked for twice; give each draw of a problem a sample_id of its own.")
     tokenizer = client.get_tokenizer()
     prompts = _encode_prompts(draws, params.arm, tokenizer, render)
-    inbox: SimpleQueue[Answer | Exception] = SimpleQueue()
+    inbox: SimpleQueue[Answer | BaseException] = SimpleQueue()
     stop = Event()
 
     def ask_batch(batch: Sequence[Draw]) -> None:
@@ -109,7 +113,7 @@ def ask(
         try:
             for draw, drawn in _ask_patiently(client, requests, calls, stop):
                 inbox.put(read_answer(draw, drawn, prompts[draw.problem.problem_id], params.arm, tokenizer))
-        except Exception as error:  # raised again where the caller sees it
+        except BaseException as error:  # raised again where the caller sees it
             inbox.put(error)
 
     with ThreadPoolExecutor(calls.n_calls, thread_name_prefix="ask") as pool:
@@ -196,7 +200,7 @@ def _ask_once(
         failures.append(failure)
 
 
-def _take_all(inbox: SimpleQueue[Answer | Exception]) -> tuple[list[Answer], list[Exception]]:
+def _take_all(inbox: SimpleQueue[Answer | BaseException]) -> tuple[list[Answer], list[BaseException]]:
     """Wait for something, then take all there is: grading is cheaper in bunches."""
     taken = [inbox.get()]
     while True:
@@ -205,4 +209,4 @@ def _take_all(inbox: SimpleQueue[Answer | Exception]) -> tuple[list[Answer], lis
         except Empty:
             break
     answers = [item for item in taken if isinstance(item, Answer)]
-    return answers, [item for item in taken if isinstance(item, Exception)]
+    return answers, [item for item in taken if isinstance(item, BaseException)]

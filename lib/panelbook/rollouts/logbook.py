@@ -75,12 +75,14 @@ class Logbook:
         Raises
         ------
         TrainError
-            If the run was made with other settings, or has more than `n_steps` steps.
+            If the run was made with other settings, has more than `n_steps` steps or lost its checkpoints.
         """
         lines = read_lines(self._checkpoints.path)[0]
         if not lines:
-            self._draws.rewind(0)
-            self._metrics.rewind(0)
+            if self._draws.n_lines:
+                raise TrainError(
+                    f"{self._draws.path} holds draws, but there is no checkpoint; use another folder."
+                )
             self.save(client, 0)
             return 0
         last = lines[-1]

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pandas as pd
 
 from panelbook.errors import BookError
@@ -206,19 +207,23 @@ def count_draws(rollouts: pd.DataFrame) -> pd.DataFrame:
     """
     needed = [*COUNTS_KEY, "source", "sample_id", "status", "completion_tokens", "max_tokens", "temperature"]
     _require_columns(rollouts, needed, "rollouts")
-    _require_unique(rollouts, [*COUNTS_KEY, "sample_id"], "rollouts")
-    grouped = rollouts.assign(correct=rollouts["status"] == "correct").groupby(
-        COUNTS_KEY, sort=True, observed=True
+    # Group once, then count with integers: a million draws take a fraction of what six groupings would.
+    code = rollouts.groupby(COUNTS_KEY, sort=True, observed=True).ngroup().to_numpy()
+    sample = rollouts["sample_id"].to_numpy(dtype="int64")
+    draw = pd.Series(code * (sample.max(initial=0) + 1) + sample)
+    if draw.duplicated().any():
+        _require_unique(rollouts, [*COUNTS_KEY, "sample_id"], "rollouts")
+    first_row = np.empty(code.max(initial=-1) + 1, dtype="int64")
+    first_row[code[::-1]] = np.arange(len(code))[::-1]
+    correct = (rollouts["status"] == "correct").to_numpy(dtype="float64")
+    n = np.bincount(code)
+    counts = rollouts.iloc[first_row][[*COUNTS_KEY, "source", "max_tokens", "temperature"]].assign(
+        n=n,
+        c=np.bincount(code, weights=correct).astype("int64"),
+        mean_tokens=np.bincount(code, weights=rollouts["completion_tokens"].to_numpy(dtype="float64")) / n,
+        mean_distance=float("nan"),
     )
-    counts = grouped.agg(
-        source=("source", "first"),
-        n=("correct", "size"),
-        c=("correct", "sum"),
-        mean_tokens=("completion_tokens", "mean"),
-        max_tokens=("max_tokens", "max"),
-        temperature=("temperature", "first"),
-    )
-    return check_counts(counts.assign(mean_distance=float("nan")).reset_index())
+    return check_counts(counts)
 
 
 def _require_columns(table: pd.DataFrame, columns: Iterable[str], name: str) -> None:

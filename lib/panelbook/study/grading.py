@@ -232,7 +232,8 @@ def unwrap(text: str) -> str:
     core, before = (text if boxed is None else boxed).strip(), None
     while core != before:
         before = core
-        core = re.sub(r"(?<!\\)[.,;:]$", "", core).rstrip()
+        bare = core.rstrip(".,;: \n")
+        core = core[: len(bare) + bare.endswith("\\")]  # "5\\," ends in a space, not in a comma
         for left, right in _WRAPPERS:
             inner = core[len(left) : -len(right)]
             if core.startswith(left) and core.endswith(right) and left not in inner and right not in inner:
