@@ -471,5 +471,5 @@ def _or_nan(end: float | None) -> float:
 
 def _without_interval(value: float, n_draws: int) -> Estimate:
     """Wrap a value recomputed from aggregates."""
-    reason = "only aggregates over draws are known, not which problems they come from"
+    reason = "only sums over draws are tracked"
     return Estimate(float(value), None, None, None, n_draws, "ratio of published totals", reason)

@@ -34,8 +34,9 @@ def read_notebook(path: Path) -> NotebookNode:
         return nbformat.read(path, as_version=4)
     except FileNotFoundError:
         raise BookError(f"Notebook {path} is missing. Restore it: git checkout -- {path}") from None
-    except (ValueError, nbformat.reader.NotJSONError) as error:
-        raise BookError(f"{path} is not a readable notebook: {error}") from None
+    except Exception as error:  # nbformat raises whatever it stumbles over: KeyError, TypeError, its own
+        why = str(error).partition("\n")[0]
+        raise BookError(f"{path} is not a readable notebook: {type(error).__name__}: {why}") from None
 
 
 def write_notebook(notebook: NotebookNode, path: Path) -> None:

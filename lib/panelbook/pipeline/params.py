@@ -8,6 +8,8 @@ names and the types have been checked: papermill itself lets an unknown name pas
 
 import dataclasses
 import difflib
+import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self, get_type_hints
@@ -18,6 +20,9 @@ from pydantic import TypeAdapter, ValidationError
 from panelbook.errors import BookError
 from panelbook.measure.uncertainty import Resampling
 from panelbook.project import Project
+
+POINTLESS_FLOAT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
+"""1e-4 as everyone writes it; YAML 1.1 asks for 1.0e-4 and takes this for text."""
 
 
 class ParamError(BookError, ValueError):
@@ -205,6 +210,8 @@ def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str,
     for name, value in values.items():
         if name not in names:
             raise ParamError(f"{cls.__name__} has no parameter {name!r}.{nearest(name, names)}")
+        if hints[name] is float and isinstance(value, str) and POINTLESS_FLOAT.fullmatch(value):
+            value = float(value)
         try:
             checked[name] = TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError:
@@ -270,14 +277,29 @@ def load_profile(project: Project, name: str) -> Profile:
     Raises
     ------
     ParamError
-        If the file or one it inherits is missing, is no YAML mapping, or holds a key of an unknown name.
+        If the file or one it inherits is missing, is no YAML mapping or holds something else where a mapping
+        belongs, holds a key of an unknown name, or names a group with more than letters, digits and underscores.
     """
     data = _read_inherited(project, name, seen=())
-    stages = {
-        stage: {group: values or {} for group, values in (groups or {}).items() if values is not None}
-        for stage, groups in data.get("stages", {}).items()
-    }
-    return Profile(name, data.get("defaults", {}), stages)
+    where = f"params/{name}.yml"
+    stages: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for stage, groups in _mapping(data.get("stages"), f"{where}: stages").items():
+        stages[stage] = {}
+        for group, values in _mapping(groups, f"{where}: {stage}").items():
+            if not re.fullmatch(r"\w+", str(group)):
+                raise ParamError(
+                    f"{where}: {stage} has a group {group!r}. It names a folder and a page: use letters, digits and _."
+                )
+            if values is not None:
+                stages[stage][str(group)] = _mapping(values, f"{where}: {stage}.{group}")
+    return Profile(name, _mapping(data.get("defaults"), f"{where}: defaults"), stages)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:
+    """Return what stands at `where`, checked; nothing at all counts as an empty mapping."""
+    if value is not None and not isinstance(value, Mapping):
+        raise ParamError(f"{where} must be a mapping of names to values; got {value!r}.")
+    return value or {}
 
 
 def _read_inherited(project: Project, name: str, seen: tuple[str, ...]) -> dict[str, Any]:
@@ -328,6 +350,4 @@ def _spell(hint: Any) -> str:
 
 def _literal(value: Any) -> str:
     """Write a value as Python source, strings in double quotes."""
-    return (
-        '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(value, str) else repr(value)
-    )
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)

@@ -6,6 +6,8 @@ Nothing here knows papermill or pytask. A stage is a notebook with typed paramet
 """
 
 import dataclasses
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,8 +145,14 @@ def vary(run: StageRun, overrides: dict[str, Any]) -> StageRun:
     """
     overrides = check_values(run.stage.params, overrides)
     params = dataclasses.replace(run.params, **overrides)
-    name = ",".join(f"{key}={str(value).replace('/', '_')}" for key, value in sorted(overrides.items()))
-    return dataclasses.replace(run, params=params, inputs=_inputs(params), variant=name[:120])
+    return dataclasses.replace(run, params=params, inputs=_inputs(params), variant=_variant_name(overrides))
+
+
+def _variant_name(overrides: dict[str, Any]) -> str:
+    """Name the folder of a variant so that a reader knows it, and no other parameters have the same."""
+    name = ",".join(f"{key}={value}" for key, value in sorted(overrides.items()))
+    short = re.sub(r"[^\w.,=+-]", "_", name)[:100]
+    return short if short == name else f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 def _make_run(stage: Stage, profile: Profile, group: str, values: Any, before: list[StageRun]) -> StageRun:

@@ -103,8 +103,13 @@ def run_all(
             on_end(outcome)
 
     runs = list(runs)
+    project.runs.mkdir(exist_ok=True)
+    # Pytask keeps its records beside its configuration; left alone it would put them at the top of the checkout.
+    config = project.runs / "pytask.toml"
+    config.write_text("[tool.pytask.ini_options]\n", encoding="utf-8")
     session = pytask.build(
         tasks=[_make_task(project, run, perform) for run in runs],
+        config=config,
         paths=project.runs,
         n_workers=max(1, min(n_workers, len(runs))),
         parallel_backend="threads",

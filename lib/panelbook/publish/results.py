@@ -183,7 +183,7 @@ def format_value(record: dict[str, Any]) -> str:
 def format_interval(record: dict[str, Any]) -> str:
     """Write the interval of a record in its style, or why there is none."""
     if record["low"] is None:
-        return f"no interval: {record['reason']}"
+        return f"none: {record['reason']}"
     return f"{_format(record['low'], record)} to {_format(record['high'], record)}"
 
 

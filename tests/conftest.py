@@ -1,0 +1,123 @@
+"""Fixtures that several rooms share: the published files, a toy book, and the real book built once."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from panelbook.pipeline import stages
+from panelbook.project import Project
+from panelbook.rollouts import published
+from toy_book import STAGES, make_checkout
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD_LIMIT_S = 1500
+
+
+@pytest.fixture(scope="session")
+def published_folder() -> Path:
+    """Return the folder of the published files, verified; skip where this machine has none."""
+    try:
+        return published.locate()
+    except published.PublishedDataMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture
+def published_copy(published_folder: Path, tmp_path: Path) -> Path:
+    """Return a copy of the published files that a test may damage."""
+    return Path(shutil.copytree(published_folder, tmp_path / "published"))
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Project:
+    """Return a fresh toy checkout."""
+    return make_checkout(tmp_path / "toy")
+
+
+@pytest.fixture
+def toy_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the toy's stages the ones that `plan` and the command line know."""
+    monkeypatch.setattr(stages, "STAGES", STAGES)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A checkout in which `panelbook build` was run once."""
+
+    root: Path
+    status: int
+    output: str
+    wall_s: float
+    environment: dict[str, str]
+
+    @property
+    def html(self) -> Path:
+        return self.root / "_build" / "html"
+
+    @property
+    def pages(self) -> list[Path]:
+        return sorted(path for path in self.html.rglob("*.html") if "_static" not in path.parts)
+
+
+def run_panelbook(root: Path, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess:
+    """Run the command line as a reader does, in a process of its own."""
+    command = [sys.executable, "-c", "from panelbook.pipeline.cli import main; main()", *arguments]
+    return subprocess.run(
+        command,
+        cwd=root,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_LIMIT_S,
+        check=False,
+    )
+
+
+def copy_checkout(target: Path) -> Path:
+    """Copy what is tracked, or would be, into a fresh repository with one commit."""
+    listing = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for name in filter(None, listing.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+    author = ["-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "commit.gpgsign=false"]
+    for command in (["init", "-q"], ["add", "-A"], [*author, "commit", "-q", "-m", "copy"]):
+        subprocess.run(["git", *command], cwd=target, check=True, capture_output=True)
+    return target
+
+
+def build_copy(target: Path, *arguments: str, **changes: str) -> Built:
+    """Copy the checkout to `target` and build it; `changes` are laid over this process's environment."""
+    root = copy_checkout(target)
+    environment = {k: v for k, v in os.environ.items() if k != published.ENVIRONMENT} | changes
+    started = time.monotonic()
+    done = run_panelbook(root, "build", "--profile", "smoke", *arguments, environment=environment)
+    return Built(root, done.returncode, done.stdout + done.stderr, time.monotonic() - started, environment)
+
+
+@pytest.fixture(scope="session")
+def built_book(published_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build the smoke profile of this checkout, with the published files: minutes, so once."""
+    target = tmp_path_factory.mktemp("book") / "checkout"
+    return build_copy(target, **{published.ENVIRONMENT: str(published_folder.resolve())})
+
+
+@pytest.fixture(scope="session")
+def bare_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+    """Build the smoke profile of this checkout on a machine without the published files."""
+    folder = tmp_path_factory.mktemp("bare")
+    (folder / "home").mkdir()
+    homes = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home")}
+    yield build_copy(folder / "checkout", "--no-download", **homes)
