@@ -5,15 +5,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from toy_book import STAGES, make_checkout
+
 from panelbook.pipeline import stages
 from panelbook.project import Project
 from panelbook.rollouts import published
-from toy_book import STAGES, make_checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500
@@ -115,9 +115,9 @@ def built_book(published_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def bare_book(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Built]:
+def bare_book(tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Build the smoke profile of this checkout on a machine without the published files."""
     folder = tmp_path_factory.mktemp("bare")
     (folder / "home").mkdir()
     homes = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home")}
-    yield build_copy(folder / "checkout", "--no-download", **homes)
+    return build_copy(folder / "checkout", "--no-download", **homes)

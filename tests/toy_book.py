@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import yaml
+
 from panelbook.pipeline.notebook import clean_source, write_notebook
 from panelbook.pipeline.params import StageParams, artefact, param
 from panelbook.pipeline.stages import Stage, StageRun
@@ -58,14 +59,14 @@ print(output.resolve().name != "", value)
 DRAW_CELLS = {
     "imports": IMPORTS,
     "parameters": "",
-    "work": 'output = Path(output_dir)\noutput.mkdir(parents=True, exist_ok=True)\n'
+    "work": "output = Path(output_dir)\noutput.mkdir(parents=True, exist_ok=True)\n"
     '(output / "draws.csv").write_text("".join(f"{i},{int(i < n * rate)}\\n" for i in range(n)))',
     "save": 'name, value = "n_draws", n\n' + SAVE,
 }
 CURVE_CELLS = {
     "imports": IMPORTS,
     "parameters": "",
-    "work": 'output = Path(output_dir)\noutput.mkdir(parents=True, exist_ok=True)\n'
+    "work": "output = Path(output_dir)\noutput.mkdir(parents=True, exist_ok=True)\n"
     "right = [int(line.split(',')[1]) for line in Path(draws).read_text().splitlines()]\n"
     '(output / "curve.csv").write_text("".join(f"{k},{max(right[:k])}\\n" for k in range(1, k_max + 1)))',
     "save": 'name, value = "k_max", k_max\n' + SAVE,

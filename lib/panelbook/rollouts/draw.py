@@ -25,8 +25,11 @@ class DrawParams:
 
     Parameters
     ----------
-    study, profile, run_id
-        Copied to every draw. Within a run a draw is made once.
+    study, profile
+        Copied to every draw.
+    run_id
+        Stands for whatever else a draw depends on: weights, problems, prompts, engine. Draws of one run are
+        made once and kept; where one of those changes it is another run, see `derive_run_id`.
     arm, checkpoint, step
         The scaffold; the weights that are drawn from, by name and by number of training steps.
     seed
@@ -92,6 +95,22 @@ def derive_seed(run_seed: int, problem_id: str, arm: str, checkpoint: str, sampl
     """
     name = json.dumps([run_seed, problem_id, arm, checkpoint, sample_id])
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") >> 1
+
+
+def derive_run_id(**parts: object) -> str:
+    """Name a run by what it depends on: twelve digits of a SHA-256 of `parts`, whatever their order.
+
+    Parameters
+    ----------
+    parts
+        In JSON's types, such as digests of the weights and of the problems.
+
+    Examples
+    --------
+    >>> derive_run_id(model="abacus", seed=1)
+    '6b03b8e35c62'
+    """
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def name_draw(draw: Draw, params: DrawParams) -> tuple[object, ...]:

@@ -17,6 +17,7 @@ from panelbook.engine.base import SamplingClient
 from panelbook.rollouts.ask import ONE_CALL, CallParams, RenderPrompt, SampleError, ask
 from panelbook.rollouts.draw import Draw, DrawParams, derive_seed, grade_answers, name_draw
 from panelbook.rollouts.store import Record, Shard, Torn, draw_key, read_draws
+from panelbook.study.arms import reward
 from panelbook.study.grading import Grader
 from panelbook.study.problems import Problem
 
@@ -102,8 +103,8 @@ def sample_rollouts(
     Raises
     ------
     SampleError
-        If the engine keeps failing, or a draw in the shards was made with another seed, temperature or
-        limit. What is finished stays in the shards.
+        If the engine keeps failing, or a draw in the shards was made with another seed, temperature, limit
+        or weight of tags. What is finished stays in the shards.
     StoreError
         If a shard is broken or is being written by another process, or the disk is full.
     ValueError
@@ -164,12 +165,17 @@ def _find(
     known = {draw_key(record): record for record in kept}
     found = {draw: known[key] for draw in wanted if (key := name_draw(draw, params)) in known}
     for draw, record in found.items():
-        asked = {"seed": draw.seed, "temperature": params.temperature, "max_tokens": params.max_tokens}
+        asked = {
+            "seed": draw.seed,
+            "temperature": params.temperature,
+            "max_tokens": params.max_tokens,
+            "reward": reward(record["status"] == "correct", record["tag_valid"], params.tag_coef),
+        }
         for column, value in asked.items():
             if record[column] != value:
                 raise SampleError(
                     f"{folder}: sample {draw.sample_id} of problem {draw.problem.problem_id!r}, arm "
-                    f"{params.arm!r}, was drawn with {column}={record[column]}; this run asks for {value}. "
+                    f"{params.arm!r}, is kept with {column}={record[column]}; this run asks for {value}. "
                     "Draws of two settings do not mix: use another folder, or remove this one."
                 )
     return found

@@ -131,7 +131,8 @@ def train(
     draws
         How it draws; `checkpoint` and `step` are filled in.
     folder
-        Where the run is kept. It must outlive a failed run, or there is nothing to go on from.
+        Where the run is kept, and no other run. It must outlive a failed run, or there is nothing to go on
+        from.
     grader
         Marks the answers.
     reference
