@@ -297,7 +297,7 @@ def test_same_seed_same_tokens_at_batch_256_and_alone(architecture, temperature,
             ).result()
             assert alone.sequences[0].tokens == together[i][draw].tokens
             assert alone.sequences[0].logprobs == pytest.approx(together[i][draw].logprobs, abs=1e-4)
-    narrow = LocalEngine(model, tokenizer, checkpoints=tmp_path, batch_size=7).create_sampling_client()
+    narrow = LocalEngine(model, tokenizer, checkpoints=tmp_path, batch_size=30).create_sampling_client()
     assert tokens_of(draw_all(narrow, temperature=temperature, stop="</answer>")) == tokens_of(together)
 
 
@@ -313,18 +313,21 @@ def test_a_token_too_close_to_call_is_decided_by_its_own_sequence(engine, monkey
     assert tokens_of(every) == tokens_of(expected)
 
 
-def test_rounding_noise_in_the_batched_path_moves_no_token(engine, monkeypatch):
-    sampler = engine.create_sampling_client()
-    expected = tokens_of(draw_all(sampler))
-    generator = torch.Generator().manual_seed(0)
+def test_rounding_noise_within_the_tolerance_moves_no_token(engine, monkeypatch):
+    sampler, tolerance = engine.create_sampling_client(), 0.02
+    expected = tokens_of(draw_all(sampler, n_samples=4))
     step = local._Qwen3Decoder.step
 
     def noisy(self, tokens):
         logits = step(self, tokens)
-        return logits + 0.5 * local.TOLERANCE * (torch.rand(logits.shape, generator=generator) - 0.5)
+        return logits + 0.9 * tolerance * (torch.rand(logits.shape) - 0.5)
 
     monkeypatch.setattr(local._Qwen3Decoder, "step", noisy)
-    assert tokens_of(draw_all(sampler)) == expected
+    torch.manual_seed(0)
+    sampler._tolerance = 0.0
+    assert tokens_of(draw_all(sampler, n_samples=4)) != expected
+    sampler._tolerance = tolerance
+    assert tokens_of(draw_all(sampler, n_samples=4)) == expected
 
 
 def test_draw_i_of_a_group_is_the_draw_with_seed_plus_i(engine):
@@ -500,6 +503,8 @@ def test_scoring_a_text_gives_the_sampled_logprobs(tmp_path):
         assert scores[0] is None
         assert len(scores) == len(prompt) + len(one.tokens)
         assert scores[len(prompt) :] == pytest.approx(one.logprobs, abs=1e-4)
+    assert sampler.compute_logprobs_many([ints(2), ints(2, 3)])[0] == [None]
+    assert sampler.compute_logprobs_many([ints(2)]) == [[None]]
 
 
 # Training ------------------------------------------------------------------------------------------------
@@ -813,6 +818,13 @@ def test_engine_loads_a_folder(tmp_path):
     tokenizer.save_pretrained(tmp_path / "model")
     engine = LocalEngine.from_pretrained(tmp_path / "model", checkpoints=tmp_path, device="cpu")
     assert engine.get_tokenizer().encode("a </answer>") == [2, len(WORDS) - 1]
+    trainer = engine.create_lora_training_client(2, seed=0)
+    for path in (trainer.save_state("s").result().path, trainer.save_state("t").result().path):
+        config = Path(path, "adapter_config.json").read_text()
+        assert '"base_model_name_or_path": "model"' in config  # and so not where this machine keeps it
+        assert str(tmp_path) not in config
+    for name in ("adapter_config.json", "adapter_model.safetensors", "optimizer.pt"):
+        assert (tmp_path / "weights/s" / name).read_bytes() == (tmp_path / "weights/t" / name).read_bytes()
     direct = LocalEngine(copy.deepcopy(model), tokenizer, checkpoints=tmp_path)
     assert tokens_of(draw_all(engine.create_sampling_client(), n_samples=1)) == tokens_of(
         draw_all(direct.create_sampling_client(), n_samples=1)

@@ -23,7 +23,7 @@ from fake_engine import (
 
 from panelbook.errors import BookError
 from panelbook.rollouts.ask import CallParams, SampleError, ask
-from panelbook.rollouts.draw import derive_seed
+from panelbook.rollouts.draw import derive_run_id, derive_seed
 from panelbook.rollouts.sample import Progress, list_draws, sample_rollouts
 from panelbook.rollouts.schema import ROLLOUTS_COLUMNS
 from panelbook.rollouts.store import StoreError, draw_key, read_draws, read_lines
@@ -217,14 +217,24 @@ def test_arms_and_checkpoints_have_shards_of_their_own(tmp_path, grader):
     assert len(read_draws(tmp_path)[0]) == 45
 
 
-@pytest.mark.parametrize("changes", [{"seed": 6}, {"temperature": 0.5}, {"max_tokens": 65}])
+@pytest.mark.parametrize(
+    "changes", [{"seed": 6}, {"temperature": 0.5}, {"max_tokens": 65}, {"tag_coef": 0.3}]
+)
 def test_draws_of_two_settings_do_not_mix(tmp_path, grader, changes):
-    sample(FakeSampler(), tmp_path, grader)
+    problems = [make_problem("p0", question=TRUNCATED)]  # no tags, so their weight shows in the reward
+    sample(FakeSampler(), tmp_path, grader, problems)
     (setting,) = changes
-    with pytest.raises(
-        SampleError, match=f"sample 0 of problem 'p0', arm 'think', was drawn with {setting}="
-    ):
-        sample(FakeSampler(), tmp_path, grader, params=changes)
+    column = "reward" if setting == "tag_coef" else setting
+    with pytest.raises(SampleError, match=f"sample 0 of problem 'p0', arm 'think', is kept with {column}="):
+        sample(FakeSampler(), tmp_path, grader, problems, params=changes)
+
+
+def test_another_run_is_drawn_anew(tmp_path, grader):
+    ids = [derive_run_id(weights=weights, problems="p") for weights in "ab"]
+    assert ids == [derive_run_id(problems="p", weights=weights) for weights in "ab"]
+    assert len(set(ids)) == 2
+    n_reused = [sample(FakeSampler(), tmp_path, grader, params={"run_id": i}).n_reused for i in [*ids, *ids]]
+    assert n_reused == [0, 0, 15, 15]
 
 
 def test_a_problem_twice_is_refused(tmp_path, grader):
@@ -326,9 +336,10 @@ def test_an_interrupted_call_is_not_drawn_to_its_end(tmp_path, grader):
             raise KeyboardInterrupt
 
     client = FakeSampler(delay_s=0.01, log=tmp_path / "answered")
+    calls = CallParams(batch_size=100)
     with pytest.raises(KeyboardInterrupt):
-        sample(client, tmp_path, grader, calls=CallParams(batch_size=15), on_progress=interrupt)
-    assert len((tmp_path / "answered").read_text().split()) < 10
+        sample(client, tmp_path, grader, n_samples=20, calls=calls, on_progress=interrupt)
+    assert len((tmp_path / "answered").read_text().split()) < 90
 
 
 def test_a_thread_that_ends_otherwise_does_not_leave_the_caller_waiting(tmp_path, grader):
@@ -451,7 +462,7 @@ def test_a_run_killed_again_and_again_ends_as_if_undisturbed(tmp_path, start, n_
     folder, rng = tmp_path / "killed", random.Random(20260424)
     shard, requests = folder / "shards" / "think-base.jsonl", folder / "requests"
     n_bytes = (tmp_path / "calm" / "shards" / "think-base.jsonl").stat().st_size
-    moments = sorted(rng.random() for _ in range(n_kills))
+    moments = sorted(rng.uniform(0, 0.8) for _ in range(n_kills))
     n_in_flight = 0
     for moment in moments:
         before = [record["seed"] for record in read_draws(folder / "shards")[0]]

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from panelbook.study.arms import ARMS
 from panelbook.study.grading import MAX_ANSWER_CHARS, Grade, Grader, last_boxed, read_number, unwrap
-from panelbook.study.worker import Worker, load_comparison
+from panelbook.study.worker import load_comparison, start_workers, stop_workers
 
 CASES = json.loads((Path(__file__).parent / "grading_cases.json").read_text())
 
@@ -37,9 +37,15 @@ def grader():
 
 @pytest.fixture
 def worker():
-    single = Worker(limit_s=30.0)
+    (single,) = start_workers(1, limit_s=30.0)
     yield single
-    single.stop()
+    stop_workers([single])
+
+
+def get_family(worker):
+    """The processes behind a worker: nursery, worker, child."""
+    family = psutil.Process(worker.nursery.pid)
+    return [family, *family.children(recursive=True)]
 
 
 # The table
@@ -231,27 +237,25 @@ def test_an_answer_too_long_to_be_one_is_refused_unread():
 
 def test_a_comparison_that_crashes_costs_one_answer(worker):
     assert worker.compare(r"\sqrt{4}", "2") == "correct"
-    (child,) = psutil.Process(worker._process.pid).children()
-    child.kill()
+    get_family(worker)[2].kill()
     assert worker.compare(r"\sqrt{9}", "3") == "unparsable"
     assert worker.compare(r"\sqrt{9}", "3") == "correct"
 
 
 def test_a_worker_killed_from_outside_costs_nothing(worker):
     assert worker.compare(r"\sqrt{4}", "2") == "correct"
-    psutil.Process(worker._process.pid).kill()
+    get_family(worker)[1].kill()
     assert worker.compare(r"\sqrt{9}", "3") == "correct"
 
 
-def test_an_interrupt_does_not_shift_the_replies(worker, monkeypatch):
-    assert worker.compare(r"\sqrt{4}", "2") == "correct"
-
+def test_an_interrupt_does_not_shift_the_replies(worker):
     def interrupt(timeout):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(worker, "_link", Interrupted(worker._link, interrupt))
+    worker.link = Interrupted(worker.link, interrupt)
     with pytest.raises(KeyboardInterrupt):
         worker.compare(r"\sqrt{9}", "3")
+    worker.link = worker.link.link
     assert worker.compare(r"\sqrt{9}", "4") == "wrong"
 
 
@@ -259,16 +263,27 @@ class Interrupted:
     """A link whose wait for the reply is interrupted."""
 
     def __init__(self, link, poll):
-        self.send, self.close, self.poll = link.send, link.close, poll
+        self.link, self.poll = link, poll
+
+    def __getattr__(self, name):
+        return getattr(self.link, name)
 
 
 def test_stopping_leaves_no_process_behind():
-    worker = Worker(limit_s=30.0)
-    worker.compare(r"\sqrt{4}", "2")
-    process = psutil.Process(worker._process.pid)
-    family = [process, *process.children()]
-    assert len(family) == 2
-    worker.stop()
+    workers = start_workers(2, limit_s=30.0)
+    assert [worker.compare(r"\sqrt{4}", "2") for worker in workers] == ["correct", "correct"]
+    family = get_family(workers[0])
+    assert len(family) == 5  # one nursery; two workers, each with a child
+    stop_workers(workers)
+    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+
+def test_closing_one_worker_does_not_keep_another_from_ending():
+    first, second = start_workers(2, limit_s=30.0)
+    family = get_family(first)
+    first.link.close()
+    assert second.compare(r"\sqrt{4}", "2") == "correct"
+    stop_workers([first, second])
     assert psutil.wait_procs(family, timeout=10)[1] == []
 
 

@@ -97,16 +97,18 @@ class LocalEngine:
     Parameters
     ----------
     model
-        A `transformers` causal LM. It is switched to evaluation mode and never changed.
+        A `transformers` causal LM. It is put in evaluation mode and frozen; its weights never change.
     tokenizer
         Its tokenizer.
     checkpoints
         Folder under which training clients save; made when first needed.
     batch_size
-        Most draws decoded side by side.
+        Most draws decoded side by side. Each keeps two vectors per key head and layer for every token: on
+        the miniature 2 kB a token, on a model of 0.6 billion parameters 200 kB, where 256 is too many.
     microbatch_tokens
         Most tokens, padding included, in one forward and backward pass. Its logits alone take
-        ``4 * microbatch_tokens * vocabulary`` bytes.
+        ``4 * microbatch_tokens * vocabulary`` bytes. On CPU one to two thousand run fastest: the
+        activations of more no longer fit the cache. A GPU wants more.
 
     Examples
     --------
@@ -121,12 +123,12 @@ class LocalEngine:
         *,
         checkpoints: Path,
         batch_size: int = 256,
-        microbatch_tokens: int = 8192,
+        microbatch_tokens: int = 2048,
     ) -> None:
         if batch_size < 1 or microbatch_tokens < 1:
             raise ValueError(
                 "batch_size and microbatch_tokens must be at least 1; "
-                f"got {batch_size} and {microbatch_tokens}. Leave them out for 256 and 8192."
+                f"got {batch_size} and {microbatch_tokens}. Leave them out for 256 and 2048."
             )
         self._model = model.eval().requires_grad_(False)
         self._tokenizer = tokenizer
@@ -143,7 +145,7 @@ class LocalEngine:
         checkpoints: Path,
         device: str | None = None,
         batch_size: int = 256,
-        microbatch_tokens: int = 8192,
+        microbatch_tokens: int = 2048,
     ) -> "LocalEngine":
         """Load a model by hub id or folder, on CUDA where there is one unless `device` says otherwise."""
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -181,6 +183,10 @@ class LocalEngine:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = peft.get_peft_model(copy.deepcopy(self._model), config)
+        # Saved beside the adapter: a hub id as it is, of a folder its name only, not where this machine has it.
+        base = Path(model.active_peft_config.base_model_name_or_path or "")
+        if base.is_dir():
+            model.active_peft_config.base_model_name_or_path = base.name
         return LocalTrainingClient(
             model.eval(), self._sampling_client, self._tokenizer, self._checkpoints, self._microbatch_tokens
         )
@@ -262,14 +268,14 @@ class LocalSamplingClient:
     def compute_logprobs_many(self, prompts: Sequence[tinker.ModelInput]) -> list[list[float | None]]:
         """Log-probability of every token of every prompt, in nats; None for the first."""
         tokens = [prompt.to_ints() for prompt in prompts]
-        scored: list[list[float | None]] = [[] for _ in prompts]
+        scored: list[list[float | None]] = [[None] for _ in prompts]
+        several = [i for i, one in enumerate(tokens) if len(one) > 1]
         with torch.inference_mode():
-            for batch in _microbatches([len(one) for one in tokens], self._microbatch_tokens):
-                logprobs = _score(
-                    self._model, [tokens[i][:-1] for i in batch], [tokens[i][1:] for i in batch]
-                )
-                for i, row in zip(batch, logprobs.tolist(), strict=True):
-                    scored[i] = [None, *row[: len(tokens[i]) - 1]]
+            for batch in _microbatches([len(tokens[i]) for i in several], self._microbatch_tokens):
+                rows = [several[place] for place in batch]
+                logprobs = _score(self._model, [tokens[i][:-1] for i in rows], [tokens[i][1:] for i in rows])
+                for i, row in zip(rows, logprobs.tolist(), strict=True):
+                    scored[i] += row[: len(tokens[i]) - 1]
         return scored
 
     def get_tokenizer(self) -> Tokenizer:

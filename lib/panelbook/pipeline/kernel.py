@@ -14,6 +14,7 @@ from typing import Any
 
 import nbformat
 import papermill
+from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 
@@ -30,6 +31,14 @@ KERNEL_ENVIRONMENT = {
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+
+
+class KernelDied(RuntimeError):
+    """The kernel process ended in the middle of a cell, which raised nothing: out of memory, or killed."""
+
+    def __init__(self, cell_id: str) -> None:
+        super().__init__(f"the kernel died in cell {cell_id!r}")
+        self.cell_id = cell_id
 
 
 class ProgressEngine(Engine):  # type: ignore[misc]
@@ -61,7 +70,13 @@ class ProgressEngine(Engine):  # type: ignore[misc]
         # What the kernel process itself prints (start-up notices, a native crash) goes to a file: beside
         # the notebooks of other threads it would only garble the terminal.
         with kernel_log.open("wb") as log:
-            return client.execute(cwd=str(kernel_cwd), env=dict(kernel_env), stdout=log, stderr=log)
+            try:
+                return client.execute(cwd=str(kernel_cwd), env=dict(kernel_env), stdout=log, stderr=log)
+            except DeadKernelError:
+                begun = [
+                    cell for cell in nb_man.nb.cells if cell.metadata.papermill["status"] != nb_man.PENDING
+                ]
+                raise KernelDied(begun[-1].id) from None
 
 
 papermill_engines.register("panelbook", ProgressEngine)
@@ -95,6 +110,8 @@ def execute(
     ------
     papermill.PapermillExecutionError
         If a cell raises.
+    KernelDied
+        If the kernel ends without an exception.
     """
     with tempfile.TemporaryDirectory(prefix="panelbook-ipython-") as ipython_dir:
         # Without a profile folder of its own, kernels started together race for the same history file.

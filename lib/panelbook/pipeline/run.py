@@ -29,7 +29,7 @@ from typing import Any, Literal
 from papermill import PapermillExecutionError
 
 from panelbook.errors import BookError
-from panelbook.pipeline.kernel import OnCell, execute
+from panelbook.pipeline.kernel import KernelDied, OnCell, execute
 from panelbook.pipeline.notebook import canonicalise, hash_code, read_notebook, write_notebook
 from panelbook.pipeline.stages import MANIFEST, NOTEBOOK, RESULTS, StageRun
 from panelbook.project import Project
@@ -123,13 +123,28 @@ def code_key(project: Project, run: StageRun) -> str:
 
     The code of its notebook (prose aside), its parameters, the modules of this package that it imports,
     directly or not, the lock file, and for stages that read published files their pinned hashes.
+
+    Raises
+    ------
+    StageFailed
+        If a cell is not valid Python.
     """
     notebook = read_notebook(project.notebooks / run.stage.notebook)
     params = dataclasses.asdict(run.params)
+    modules: frozenset[str] = frozenset()
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            try:
+                modules |= imported_modules(cell.source)
+            except SyntaxError as error:
+                raise StageFailed(
+                    f"{run.id}: cell {cell.id!r} of {run.stage.notebook} is not valid Python, line {error.lineno}: "
+                    f"{(error.text or '').strip()}\n  SyntaxError: {error.msg}"
+                ) from None
     parts = [
         hash_code(notebook),
         json.dumps(params, sort_keys=True),
-        hash_library(imported_modules("\n".join(c.source for c in notebook.cells if c.cell_type == "code"))),
+        hash_library(modules),
         hash_file(project.root / "requirements.lock"),
         published.registry_hash() if run.stage.needs_published else "",
     ]
@@ -209,6 +224,13 @@ def _execute_in(project: Project, run: StageRun, scratch: Path, on_cell: OnCell)
     except PapermillExecutionError as error:
         kept = _keep_failed(project, run, scratch)
         raise StageFailed(_describe_failure(run, notebook, error, project.relative(kept))) from None
+    except KernelDied as death:
+        left = project.relative(_keep_failed(project, run, scratch).parent)
+        raise StageFailed(
+            f"{run.id}: the kernel died in cell {death.cell_id!r} of {run.stage.notebook} without an exception: "
+            f"out of memory, or killed from outside.\nWhat it left is kept in {left}; the last good result, if any, "
+            "is untouched."
+        ) from None
     write_notebook(canonicalise(executed, run.params, project.root), target)
     target.with_suffix(".log").unlink()
 

@@ -29,7 +29,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, Self, get_args
 
-from panelbook.study.worker import FORMULA, Verdict, Worker
+from panelbook.study.worker import FORMULA, Verdict, Worker, start_workers, stop_workers
 
 AnswerType = Literal["int", "latex", "gsm8k"]
 Status = Literal["correct", "wrong", "no_answer", "unparsable", "timeout"]
@@ -88,16 +88,15 @@ class Grader:
         self.n_workers = min(os.cpu_count() or 1, 8) if n_workers is None else n_workers
         if self.n_workers < 1 or limit_s <= 0:
             raise ValueError(f"n_workers and limit_s must be positive; got {n_workers} and {limit_s}.")
+        self.limit_s = limit_s
         self.n_compared = 0
         """Comparisons that reached a worker: neither plain numbers nor repeats."""
         self._cache: dict[tuple[str, str], Grade] = {}
         self._lock = threading.Lock()
-        # Last in, first out: a light load keeps to few workers, and the others never start.
+        self._starting = threading.Lock()
+        self._workers: list[Worker] = []
         self._idle: queue.LifoQueue[Worker] = queue.LifoQueue()
-        workers = [Worker(limit_s) for _ in range(self.n_workers)]
-        for worker in workers:
-            self._idle.put(worker)
-        self._close = weakref.finalize(self, _stop_workers, workers)
+        self._close = weakref.finalize(self, stop_workers, self._workers)
 
     def __enter__(self) -> Self:
         return self
@@ -178,6 +177,11 @@ class Grader:
 
     @contextlib.contextmanager
     def _borrowed_worker(self) -> Iterator[Worker]:
+        with self._starting:
+            if not self._workers:
+                self._workers += start_workers(self.n_workers, self.limit_s)
+                for worker in self._workers:
+                    self._idle.put(worker)
         worker = self._idle.get()
         try:
             yield worker
@@ -298,8 +302,3 @@ def _read_gold(gold: str, answer_type: str) -> tuple[str, Fraction | None]:
             f"gold {gold!r} is no number, so it cannot be graded as {answer_type!r}; use 'latex'."
         )
     return bare, number
-
-
-def _stop_workers(workers: Iterable[Worker]) -> None:
-    for worker in workers:
-        worker.stop()

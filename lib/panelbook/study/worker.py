@@ -4,10 +4,11 @@ math-verify limits its own time by a signal alarm, which only the main thread ma
 whatever C code is running (``10^{10^{10}}``). Here the limit is a SIGKILL, so it holds in any thread, under a
 running event loop and in a notebook kernel.
 
-Three processes take part. The caller starts a *worker*, a fresh interpreter (`subprocess`: the caller's
-threads and tensors are never forked, its ``__main__`` never runs again). The worker imports math-verify once,
-warms its parser up and forks a *child*, which does the comparing. What gets killed and replaced is the child,
-and a fork of a warm process takes milliseconds where a new interpreter takes a second. POSIX only.
+How a grader's processes hang together: the caller starts one *nursery*, a fresh interpreter (`subprocess`, so
+the caller's threads and tensors are never forked and its ``__main__`` never runs again). The nursery imports
+math-verify, warms its parser up and forks the *workers*, one for each comparison at a time. Each worker forks a
+*child* that compares, and kills it at the limit. All forks are of a process with one thread, and cost
+milliseconds where another interpreter would cost a second or two. POSIX only.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ import signal
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
 from multiprocessing.connection import Connection, Pipe
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 Verdict = Literal["correct", "wrong", "unparsable", "timeout"]
 Link: TypeAlias = "Connection[Any, Any]"
@@ -60,18 +61,12 @@ _WARM_UP = (
 
 
 class Worker:
-    """A process that compares, started when first asked. One question at a time.
+    """The caller's end of a process that compares, one question at a time; made by `start_workers`."""
 
-    Parameters
-    ----------
-    limit_s
-        Seconds after which a comparison is killed.
-    """
-
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, link: Link, nursery: subprocess.Popen[bytes], limit_s: float) -> None:
+        self.link = link
+        self.nursery = nursery
         self._limit_s = limit_s
-        self._process: subprocess.Popen[bytes] | None = None
-        self._link: Link | None = None
 
     def compare(self, predicted: str, gold: str) -> Verdict:
         """Return whether two formulas are equal.
@@ -79,75 +74,123 @@ class Worker:
         Raises
         ------
         RuntimeError
-            If the process cannot be started.
+            If the process was lost and cannot be started again.
         """
         for _ in range(2):  # a process killed from outside, say for memory, says nothing about the answer
             with contextlib.suppress(EOFError, OSError):
+                if self.link.closed:
+                    self._replace()
                 return self._ask((predicted, gold))
-            self.stop()
         return "unparsable"
 
-    def stop(self) -> None:
-        """Hang up and wait; the worker ends when it notices, at the latest at its limit."""
-        if self._link is not None:
-            self._link.close()
-        if self._process is not None:
-            try:
-                self._process.wait(self._limit_s + _GRACE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        self._link = self._process = None
-
     def _ask(self, question: tuple[str, str]) -> Verdict:
+        verdict: Verdict = "timeout"
         try:
-            link = self._link or self._start()
-            link.send(question)
-            if link.poll(self._limit_s + _GRACE_S):
-                verdict: Verdict = link.recv()
+            self.link.send(question)
+            if self.link.poll(self._limit_s + _GRACE_S):
+                verdict = self.link.recv()
                 return verdict
         except BaseException:  # interrupted: its reply would be taken for that to the next question
-            self.stop()
+            self.link.close()
             raise
-        self.stop()
-        return "timeout"
+        self.link.close()
+        return verdict
 
-    def _start(self) -> Link:
-        self._link, theirs = Pipe()
-        # The caller's modules, wherever it found them; and one hash seed for all runs, because sympy walks
-        # sets, and a close call may hang on the order.
-        settings = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
-        run = "from panelbook.study.worker import run; run()"
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", run, str(theirs.fileno()), str(self._limit_s)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, **settings},
-        )
+    def _replace(self) -> None:
+        (fresh,) = start_workers(1, self._limit_s)
+        self.link, self.nursery = fresh.link, fresh.nursery
+
+
+def start_workers(n_workers: int, limit_s: float) -> list[Worker]:
+    """Start processes that compare, and wait until they are ready.
+
+    Parameters
+    ----------
+    n_workers
+        How many.
+    limit_s
+        Seconds after which a comparison is killed.
+
+    Raises
+    ------
+    RuntimeError
+        If they do not come up.
+    """
+    pairs = [Pipe() for _ in range(n_workers)]
+    numbers = [theirs.fileno() for _, theirs in pairs]
+    # The caller's modules, wherever it found them; and one hash seed for all runs, because sympy walks sets,
+    # and a close call may hang on the order.
+    settings = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
+    command = "from panelbook.study.worker import run_nursery; run_nursery()"
+    nursery = subprocess.Popen(
+        [sys.executable, "-P", "-c", command, str(limit_s), *map(str, numbers)],
+        pass_fds=numbers,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **settings},
+    )
+    workers = [Worker(ours, nursery, limit_s) for ours, _ in pairs]
+    for _, theirs in pairs:
         theirs.close()
-        with contextlib.suppress(EOFError):
-            if self._link.poll(_START_LIMIT_S) and self._link.recv() == "ready":
-                return self._link
+    try:
+        for worker in workers:
+            if not (worker.link.poll(_START_LIMIT_S) and worker.link.recv() == "ready"):
+                raise EOFError
+    except BaseException as error:
+        stop_workers(workers)
+        if not isinstance(error, EOFError):
+            raise
         raise RuntimeError(
-            "a grading worker did not start; its own message, if it had one, is on stderr. "
+            "the grading workers did not start; their own message, if they had one, is on stderr. "
             f"Try: {sys.executable} -c 'import math_verify, panelbook.study.worker'"
-        )
+        ) from None
+    return workers
 
 
-def run() -> None:
-    """Be a worker: answer the caller's questions until it hangs up."""
+def stop_workers(workers: Iterable[Worker]) -> None:
+    """Hang up and wait; a worker ends when it notices, at the latest at its limit."""
+    workers = list(workers)
+    for worker in workers:
+        worker.link.close()
+    for worker in workers:
+        try:
+            worker.nursery.wait(worker._limit_s + _GRACE_S)
+        except subprocess.TimeoutExpired:
+            worker.nursery.kill()
+            worker.nursery.wait()
+
+
+def run_nursery() -> None:
+    """Be a nursery: fork a worker for each link named on the command line, and outlive them."""
     # An interrupted notebook cell must not take the grader along.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    link, limit_s = Connection(int(sys.argv[1])), float(sys.argv[2])
+    limit_s, links = float(sys.argv[1]), [Connection(int(number)) for number in sys.argv[2:]]
     compare = load_comparison()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the parser remarks on every odd answer
-    gc.freeze()  # what is loaded stays; children need not walk it, nor copy its pages
-    child = _Child(compare, link)
-    link.send("ready")
-    with contextlib.suppress(EOFError, OSError):
+    gc.freeze()  # what is loaded stays: no need to walk it again, nor to copy its pages
+    while links:
+        link = links.pop()
+        if os.fork() == 0:
+            # A caller sees that a worker is gone only if nobody else holds that worker's end.
+            for other in links:
+                other.close()
+            _work(link, compare, limit_s)
+        link.close()
+    with contextlib.suppress(ChildProcessError):
         while True:
-            link.send(child.compare(link.recv(), limit_s))
-    child.kill()
+            os.wait()
+
+
+def _work(link: Link, compare: Callable[[str, str], Verdict], limit_s: float) -> NoReturn:
+    """Be a worker: answer the caller's questions until it hangs up."""
+    try:
+        child = _Child(compare, link)
+        link.send("ready")
+        with contextlib.suppress(EOFError, OSError):
+            while True:
+                link.send(child.compare(link.recv(), limit_s))
+        child.kill()
+    finally:
+        os._exit(0)
 
 
 class _Child:
@@ -202,7 +245,7 @@ def load_comparison() -> Callable[[str, str], Verdict]:
     The prediction is read as LaTeX. Only a sentence in plain words is searched for a number instead: taking
     every number that can be found would read ``2\sqrt{3}`` as 2.
     """
-    import math_verify  # here, because it takes half a second and only workers need it
+    import math_verify  # here, because it takes half a second and only the nursery needs it
 
     logging.disable(logging.CRITICAL)
     _speed_up_latex_reading()
@@ -275,7 +318,7 @@ def _values(formula: Any) -> set[tuple[float, float]]:
 
 
 def _speed_up_latex_reading() -> None:
-    """Make the LaTeX reader under math-verify about four times as fast, in the worker only.
+    """Make the LaTeX reader under math-verify about four times as fast, in the nursery only.
 
     ANTLR tries its fast prediction mode (SLL) before the full one (LL): by contract SLL gives the same tree
     or a syntax error, and then LL is run. And sympy, which reads every number in a namespace of its own,
