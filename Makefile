@@ -19,7 +19,7 @@ smoke: $(READY)  ## the same book with few resamples, for continuous integration
 	$(BIN)/panelbook build --profile smoke
 
 bench: $(READY)  ## timings, as ratios against a plain reference in the same run
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --build
 
 readme: $(READY)  ## write the headline table of README.md from the results of the last build
 	$(BIN)/panelbook headline --write README.md

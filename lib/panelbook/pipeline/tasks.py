@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import filelock
 
 from panelbook.errors import BookError
-from panelbook.pipeline.run import CellCallback, Outcome, clear_scratch, code_key, run_stage
+from panelbook.pipeline.run import CellCallback, Outcome, StageFailed, clear_scratch, code_key, run_stage
 from panelbook.pipeline.stages import MANIFEST, StageRun
 from panelbook.project import Project
 
@@ -80,6 +80,13 @@ def run_all(
         Notebooks executed side by side, each in a kernel of its own.
     on_start, on_cell, on_end
         Progress callbacks, called from worker threads, one at a time.
+
+    Raises
+    ------
+    StageFailed
+        Before anything runs, if a run reads a file that is neither there nor made by another.
+    BookError
+        If the runs read from each other in a circle.
     """
     import pytask  # deferred: two seconds that `--help` and `params` should not pay
 
@@ -103,6 +110,7 @@ def run_all(
             on_end(outcome)
 
     runs = list(runs)
+    _check_inputs(project, runs)
     project.runs.mkdir(exist_ok=True)
     # Pytask keeps its records beside its configuration; left alone it would put them at the top of the checkout.
     config = project.runs / "pytask.toml"
@@ -129,6 +137,17 @@ def run_all(
             "The scheduler could not order the stages: does a stage read what a later one writes?"
         )
     return report
+
+
+def _check_inputs(project: Project, runs: list[StageRun]) -> None:
+    made = {(run.folder / name).as_posix() for run in runs for name in run.outputs}
+    for run in runs:
+        for name in run.inputs:
+            if name not in made and not project.path(name).is_file():
+                raise StageFailed(
+                    f"{run.id} reads {name}, which does not exist and which no run of this build makes. "
+                    "Correct the path, or make the file."
+                )
 
 
 def _make_task(project: Project, run: StageRun, perform: Callable[[StageRun], None]) -> Any:
