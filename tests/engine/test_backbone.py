@@ -119,11 +119,30 @@ def test_batches_use_each_document_once() -> None:
 
 
 def test_learning_rate_rises_to_its_peak_and_ends_at_zero() -> None:
-    recipe = Recipe(n_steps=100, warmup_steps=10, learning_rate=1.0)
-    rates = [backbone._learning_rate(step, recipe) for step in range(1, 101)]
-    assert rates[:10] == pytest.approx([step / 10 for step in range(1, 11)])
-    assert rates[54] == pytest.approx(0.5)
-    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
+    recipe = Recipe(n_steps=110, warmup_steps=10)
+    shares = [backbone._share_of_peak(step, recipe) for step in range(1, 111)]
+    assert shares[:10] == pytest.approx([step / 10 for step in range(1, 11)])
+    assert shares[59] == pytest.approx(0.5)
+    assert shares[-1] == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 24, 8), (2, 8, 24)])
+def test_orthogonalised_matrices_keep_their_directions_and_lose_their_sizes(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    stack = torch.randn(shape, generator=generator) * 100
+    left, _, right = torch.linalg.svd(stack, full_matrices=False)
+    rotated = left.mT @ backbone._orthogonalise(stack) @ right.mT
+    sizes = rotated.diagonal(dim1=1, dim2=2)
+    assert torch.allclose(rotated, torch.diag_embed(sizes), atol=1e-4)
+    assert sizes.min() > 0.3
+    assert sizes.max() < 1.3
+
+
+def test_every_weight_has_one_optimizer() -> None:
+    model = backbone.build_model(build_tokenizer(WORDS), seed=0)
+    optimizers = backbone._build_optimizers(model, SHORT)
+    owned = [id(w) for optimizer in optimizers for group in optimizer.param_groups for w in group["params"]]
+    assert sorted(owned) == sorted(id(weight) for weight in model.parameters())
 
 
 def test_too_few_documents_are_refused() -> None:

@@ -81,6 +81,10 @@ class TestPlan:
         assert curve.params.k_max == 7
         assert (draw.params.n_resamples, curve.params.n_resamples) == (100, 100)
 
+    def test_a_default_may_serve_a_stage_that_this_profile_leaves_out(self, toy):
+        write_profile(toy, "x", {"defaults": {"k_max": 7}, "stages": {"draw": {"all": {}}}})
+        assert [run.id for run in plan(toy, "x")] == ["draw.all"]
+
     def test_a_group_wins_over_the_defaults(self, toy):
         write_profile(toy, "x", {"defaults": {"n": 7}, "stages": {"draw": {"a": {"n": 3}, "b": {}}}})
         assert [run.params.n for run in plan(toy, "x")] == [3, 7]
@@ -100,7 +104,10 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("profile", "expected"),
         [
-            ({"stages": {"drew": {"all": {}}}}, "no stage 'drew'. Did you mean 'draw'"),
+            (
+                {"stages": {"drew": {"all": {}}}},
+                r"params/x.yml: there is no stage 'drew'. Did you mean 'draw'",
+            ),
             (
                 {"defaults": {"kmax": 1}, "stages": {"curve": {"c": {}}}},
                 r"params/x.yml: no stage has a parameter 'kmax'. Did you mean 'k_max'",

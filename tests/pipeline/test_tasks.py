@@ -1,6 +1,7 @@
 """Several runs: only what has changed, in the order of the files, side by side, and whole after any interruption."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from toy_book import (
 from panelbook.errors import BookError
 from panelbook.pipeline.run import read_manifest
 from panelbook.pipeline.tasks import BuildRunning, build_lock, run_all
+from panelbook.project import Project
 
 LIMIT_S = 60
 
@@ -60,30 +62,40 @@ def start(script, root):
     )
 
 
+RUNS = (draw_run(), curve_run())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Return a checkout with both runs finished, the report and the order in which they ended; do not write in it."""
+    project = make_checkout(tmp_path_factory.mktemp("tasks") / "toy")
+    ended: list[str] = []
+    report = run_all(project, reversed(RUNS), on_end=lambda outcome: ended.append(outcome.run.id))
+    return project, report, ended
+
+
 class TestWhatHasToRun:
-    """One checkout through its life: each test goes on from where the one before it ended."""
+    @pytest.fixture
+    def project(self, finished, tmp_path):
+        return Project(Path(shutil.copytree(finished[0].root, tmp_path / "copy")).resolve())
 
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def project(tmp_path_factory):
-        return make_checkout(tmp_path_factory.mktemp("tasks") / "toy")
-
-    RUNS = (draw_run(), curve_run())
-
-    def test_the_first_time_everything_runs_the_producer_before_the_reader(self, project):
-        ended = []
-        report = run_all(project, reversed(self.RUNS), on_end=lambda outcome: ended.append(outcome.run.id))
+    def test_the_first_time_everything_runs_the_producer_before_the_reader(self, finished):
+        project, report, ended = finished
         assert ended == ["draw.all", "curve.small"]
         assert (executed(report), report.unchanged) == (["curve.small", "draw.all"], [])
         assert (project.root / curve_run().folder / "curve.csv").read_text() == "1,1\n2,1\n"
 
-    def test_the_second_time_nothing_runs(self, project):
-        report = run_all(project, self.RUNS)
+    def test_the_second_time_nothing_runs(self, finished):
+        report = run_all(finished[0], RUNS)
         assert (executed(report), sorted(report.unchanged)) == ([], ["curve.small", "draw.all"])
+
+    def test_the_scheduler_keeps_its_records_with_what_is_generated(self, finished):
+        names = {path.name for path in finished[0].root.iterdir()}
+        assert names == {"_config.yml", "notebooks", "params", "requirements.lock", "runs"}
 
     def test_an_edit_that_gives_the_same_bytes_stops_there(self, project):
         change_notebook(project, DRAW, work=DRAW_CELLS["work"] + "  # said otherwise")
-        report = run_all(project, self.RUNS)
+        report = run_all(project, RUNS)
         assert (executed(report), report.unchanged) == (["draw.all"], ["curve.small"])
 
     def test_other_bytes_run_the_reader_too(self, project):
@@ -92,29 +104,19 @@ class TestWhatHasToRun:
 
     def test_a_lost_file_is_made_again_and_its_reader_is_not_disturbed(self, project):
         (project.root / draw_run().folder / "results.json").unlink()
-        report = run_all(project, [draw_run(n=6), curve_run()])
+        report = run_all(project, RUNS)
         assert (executed(report), report.unchanged) == (["draw.all"], ["curve.small"])
 
     def test_a_tampered_result_is_made_again(self, project):
         path = project.root / curve_run().folder / "curve.csv"
         before = path.read_bytes()
         path.write_bytes(b"1,99\n")
-        report = run_all(project, [draw_run(n=6), curve_run()])
-        assert executed(report) == ["curve.small"]
+        assert executed(run_all(project, RUNS)) == ["curve.small"]
         assert path.read_bytes() == before
 
     def test_prose_runs_nothing(self, project):
         change_notebook(project, CURVE, prose="(ch-curve)=\n# A better question?")
-        assert executed(run_all(project, [draw_run(n=6), curve_run()])) == []
-
-    def test_records_of_the_scheduler_lie_with_what_is_generated(self, project):
-        assert {path.name for path in project.root.iterdir()} == {
-            "_config.yml",
-            "notebooks",
-            "params",
-            "requirements.lock",
-            "runs",
-        }
+        assert executed(run_all(project, RUNS)) == []
 
 
 class TestFailure:
@@ -167,9 +169,6 @@ class TestSideBySide:
     )
 
     def test_two_runs_that_need_not_wait_for_each_other_do_not(self, toy):
-        change_notebook(
-            toy, DRAW, imports=DRAW_CELLS["imports"] + self.MEET.replace("label", "Path(output_dir).name[5]")
-        )
         change_notebook(toy, DRAW, work=self.MEET + DRAW_CELLS["work"])
         report = run_all(toy, [draw_run(group=name, label=name) for name in "ab"], n_workers=2)
         assert (executed(report), report.failed) == (["draw.a", "draw.b"], {})

@@ -121,8 +121,11 @@ def plan(project: Project, profile_name: str) -> list[StageRun]:
     """
     profile = load_profile(project, profile_name)
     for name in profile.stages:
-        find_stage(name)
-    known = {f.name for name in profile.stages for f in dataclasses.fields(STAGES[name].params)}
+        if name not in STAGES:
+            raise ParamError(
+                f"params/{profile_name}.yml: there is no stage {name!r}.{nearest(str(name), STAGES)}"
+            )
+    known = {f.name for stage in STAGES.values() for f in dataclasses.fields(stage.params)}
     for name in profile.defaults:
         if name not in known:
             raise ParamError(

@@ -1,8 +1,11 @@
-"""Sphinx extension: make the header's source and launch links point at tracked files.
+"""Sphinx extension: two corrections to what the theme puts into every page.
 
 The pages are built from a staged tree that is not tracked: `chapters/40_pass_at_k-aime.ipynb` is one
 parameter group of `notebooks/40_pass_at_k.ipynb`, and `methods.md` lies in `book/`. The theme knows only
 one folder for all of them, so its links are rewritten after it has made them.
+
+Jupyter Book also loads the set-up of Thebe, which runs cells on a remote kernel, and loads it twice, which
+is an error in the reader's console. This book does not use it.
 """
 
 import re
@@ -26,8 +29,14 @@ def _rewrite(node: Any) -> None:
         _rewrite(item.get("buttons"))
 
 
+def _is_thebe(script: Any) -> bool:
+    return "thebe" in f"{script.filename} {script.attributes.get('body', '')}".lower()
+
+
 def _on_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     _rewrite(context.get("header_buttons"))
+    scripts = context.get("script_files", [])
+    context["script_files"] = [script for script in scripts if not _is_thebe(script)]
 
 
 def setup(app: Any) -> dict[str, bool]:

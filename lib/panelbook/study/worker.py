@@ -283,36 +283,38 @@ def load_comparison() -> Callable[[str, str], Verdict]:
 
 
 def _differ_in_value(gold: Any, predicted: Any) -> bool:
-    """Refute equality at one point, which saves simplifying the difference: most wrong answers end here.
+    """Refute equality by numbers, which saves simplifying the difference: most wrong answers end here.
 
-    Only by a wide margin. Whatever is close, or means more than its values (an equation, a word, a
+    Only by a wide margin. Whatever is close, or means more than its values (an inequality, a word, a
     percentage), is left to math-verify.
     """
     try:
-        left, right = sorted(_values(gold)), sorted(_values(predicted))
+        return any(_are_apart(_values(gold, scale), _values(predicted, scale)) for scale in (1.0, 37.0))
     except Exception:  # not a matter of values; sympy raises whatever it likes
         return False
-    if len(left) != len(right):
-        return True
+
+
+def _are_apart(left: set[tuple[float, float]], right: set[tuple[float, float]]) -> bool:
+    pairs = zip(sorted(left), sorted(right), strict=False)
     # Not-a-number compares as False, so it counts as close.
-    return any(math.dist(x, y) > 1e-3 * max(1.0, math.hypot(*x)) for x, y in zip(left, right, strict=True))
+    return len(left) != len(right) or any(math.dist(x, y) > 1e-3 * max(1.0, math.hypot(*x)) for x, y in pairs)
 
 
-def _values(formula: Any) -> set[tuple[float, float]]:
+def _values(formula: Any, scale: float) -> set[tuple[float, float]]:
     """Evaluate to (real, imaginary), each name a number of its own; a collection gives all its members."""
     import sympy  # type: ignore[import-untyped]
     from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 
     if isinstance(formula, sympy.FiniteSet | sympy.Tuple):
-        return set().union(*map(_values, formula.args))
+        return set().union(*(_values(member, scale) for member in formula.args))
     if isinstance(formula, sympy.Interval):
-        return _values(formula.start) | _values(formula.end)
+        return _values(formula.start, scale) | _values(formula.end, scale)
     if isinstance(formula, sympy.Eq) and isinstance(formula.lhs, sympy.Symbol | AppliedUndef):
-        return _values(formula.rhs)  # x = 5, f(x) = 2x: math-verify compares the right sides too
+        return _values(formula.rhs, scale)  # x = 5, f(x) = 2x: math-verify compares the right sides too
     if isinstance(formula, sympy.Symbol) or formula.has(sympy.UnevaluatedExpr):
         raise ValueError("a word or a percentage, not a value")
     # By name: the same symbol may be real on one side and complex on the other.
-    point = {symbol: 1 + zlib.crc32(str(symbol).encode()) % 997 / 613 for symbol in formula.free_symbols}
+    point = {name: scale * (1 + zlib.crc32(str(name).encode()) % 997 / 613) for name in formula.free_symbols}
     value = complex(formula.evalf(12, subs=point))
     return {(round(value.real, 6), round(value.imag, 6))}
 
