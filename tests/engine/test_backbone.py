@@ -71,7 +71,7 @@ def test_same_seed_same_bits_other_seed_others() -> None:
     first, again, other = (
         pretrain(documents(), WORDS, replace(SHORT, seed=seed), every=2)[2] for seed in (1, 1, 2)
     )
-    assert replace(first, wall_s=0.0) == replace(again, wall_s=0.0)
+    assert replace(first, cpu_s=0.0) == replace(again, cpu_s=0.0)
     assert first.weights_sha256 != other.weights_sha256
     assert first.documents_sha256 == other.documents_sha256
 

@@ -19,8 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from panelbook.study.arms import ARMS
+from panelbook.study.comparison import load_comparison
 from panelbook.study.grading import MAX_ANSWER_CHARS, Grade, Grader, last_boxed, read_number, unwrap
-from panelbook.study.worker import load_comparison, start_workers, stop_workers
+from panelbook.study.worker import start_workers, stop_workers
 
 CASES = json.loads((Path(__file__).parent / "grading_cases.json").read_text())
 
@@ -448,7 +449,7 @@ def test_real_completions_are_graded_as_a_reader_would(grader):
     assert wrong == {("k", "panel")}  # it answers 20, having counted six letters in "twenty"
 
 
-# Shortcuts of the worker change its speed, not its verdicts
+# Shortcuts of the comparison change its speed, not its verdicts
 
 
 @pytest.mark.slow

@@ -17,8 +17,9 @@ import tinker
 from panelbook.engine.base import Request, SampledSequence, SamplingClient, Tokenizer
 from panelbook.errors import BookError
 from panelbook.rollouts.draw import Answer, Draw, DrawParams, read_answer
-from panelbook.study.arms import ARMS, ArmName, ChatTokenizer
+from panelbook.study.arms import ARMS, ChatTokenizer
 from panelbook.study.problems import Problem
+from panelbook.study.vocabulary import ArmName
 
 MAX_WAIT_S = 60.0
 """Waiting longer than this between two tries helps nobody."""

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 
 from panelbook.engine.base import SampledSequence, StopReason, Tokenizer
 from panelbook.rollouts.store import Record
-from panelbook.study.arms import ARMS, ArmName, reward
+from panelbook.study.arms import ARMS, reward
 from panelbook.study.grading import Grader
 from panelbook.study.problems import Problem
+from panelbook.study.vocabulary import ArmName
 
 
 @dataclass(frozen=True)

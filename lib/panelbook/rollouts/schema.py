@@ -15,8 +15,7 @@ import numpy as np
 import pandas as pd
 
 from panelbook.errors import BookError
-from panelbook.study.arms import StopReason
-from panelbook.study.grading import Status
+from panelbook.study.vocabulary import Status, StopReason
 
 COUNTS_KEY = ["study", "benchmark", "arm", "checkpoint", "problem_id"]
 

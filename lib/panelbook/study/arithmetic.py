@@ -32,14 +32,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from panelbook.study.arms import ArmName
+from panelbook.study.vocabulary import ArmName
 
 Operands = tuple[int, ...]
 Level = Literal[1, 2, 3]
 LEVELS: tuple[Level, ...] = (1, 2, 3)
+# How often worked solutions are of level 1, 2, 3: the easy is practised most, and the hard is left to fail.
+PRACTICE = (3, 2, 1)
 
 # Probability that one step of a worked solution comes out wrong.
-SLIP_RATE = 0.05
+SLIP_RATE = 0.03
 # By how much a slip is off: a miscount, or a forgotten carry.
 SLIPS = (-10, -2, -1, 1, 2, 10)
 # Probability that the first attempt is waved through instead of checked by another strategy.
@@ -237,11 +239,11 @@ def draw_solution(rng: random.Random, exercise: Exercise, slip_rate: float = SLI
 def stream_documents(seed: int, slip_rate: float = SLIP_RATE) -> Iterator[tuple[str, str]]:
     """Yield (prompt, completion) for pretraining without end: each solution as panel, then as think.
 
-    Families and levels are drawn with equal probability; reserved exercises are passed over.
+    Families are equally frequent, levels as in `PRACTICE`; reserved exercises are passed over.
     """
     rng = random.Random(seed)
     while True:
-        exercise = draw_exercise(rng, rng.choice(tuple(FAMILIES)), rng.choice(LEVELS))
+        exercise = draw_exercise(rng, rng.choice(tuple(FAMILIES)), *rng.choices(LEVELS, PRACTICE))
         if exercise.is_reserved:
             continue
         solution = draw_solution(rng, exercise, slip_rate)
@@ -358,9 +360,9 @@ def _jump_back(pad: Scratchpad, operands: Operands) -> int:
 
 
 def _undershoot(pad: Scratchpad, operands: Operands) -> int:
-    """63 - 29: 63 - 30, then + 1; straight down where the next ten is too much."""
+    """63 - 29: 63 - 30, then + 1; straight down where the next ten leaves nothing."""
     a, b = operands
-    if _ten_above(b) > a:
+    if _ten_above(b) >= a:
         return pad.take(a, b)
     return pad.add(pad.take(a, _ten_above(b)), _ten_above(b) - b)
 
@@ -467,7 +469,7 @@ def _right_product_first(pad: Scratchpad, operands: Operands) -> int:
 
 
 def _draw_addition(rng: random.Random, level: Level) -> Operands:
-    low, high, low_b, high_b = {1: (2, 49, 2, 9), 2: (11, 49, 11, 49), 3: (51, 99, 11, 99)}[level]
+    low, high, low_b, high_b = {1: (2, 49, 2, 9), 2: (11, 99, 11, 99), 3: (101, 499, 101, 499)}[level]
     return rng.randint(low, high), rng.randint(low_b, high_b)
 
 
@@ -477,23 +479,23 @@ def _draw_subtraction(rng: random.Random, level: Level) -> Operands:
 
 
 def _draw_three_terms(rng: random.Random, level: Level) -> Operands:
-    low, high = {1: (2, 9), 2: (11, 30), 3: (31, 99)}[level]
+    low, high = {1: (2, 12), 2: (13, 40), 3: (61, 199)}[level]
     return rng.randint(low, high), rng.randint(low, high), rng.randint(low, high)
 
 
 def _draw_product(rng: random.Random, level: Level) -> Operands:
-    low, high, low_b, high_b = {1: (2, 39, 2, 5), 2: (12, 59, 6, 9), 3: (12, 39, 12, 39)}[level]
+    low, high, low_b, high_b = {1: (2, 49, 2, 5), 2: (12, 59, 6, 9), 3: (21, 99, 21, 99)}[level]
     return rng.randint(low, high), rng.randint(low_b, high_b)
 
 
 def _draw_remainder(rng: random.Random, level: Level) -> Operands:
-    low, high, low_b, high_b = {1: (6, 49, 2, 5), 2: (21, 99, 6, 9), 3: (101, 199, 11, 19)}[level]
+    low, high, low_b, high_b = {1: (6, 59, 2, 5), 2: (21, 99, 6, 9), 3: (201, 499, 21, 49)}[level]
     return rng.randint(low, high), rng.randint(low_b, high_b)
 
 
 def _draw_story(rng: random.Random, level: Level) -> Operands:
     """(sells, a, b, c): a figs to begin with or to sell, b bags of c."""
-    low, high = {1: (2, 9), 2: (10, 19), 3: (21, 49)}[level]
+    low, high = {1: (2, 9), 2: (10, 29), 3: (61, 149)}[level]
     b, c = rng.randint(2, 4), rng.randint(low, high)
     sells = rng.randint(0, 1)
     return sells, rng.randint(low, b * c - 1 if sells else high), b, c
@@ -501,7 +503,7 @@ def _draw_story(rng: random.Random, level: Level) -> Operands:
 
 def _draw_mixed(rng: random.Random, level: Level) -> Operands:
     """(minus, a, b, c, d): the larger product comes first."""
-    low, high, low_b, high_b = {1: (2, 5, 2, 5), 2: (6, 9, 2, 9), 3: (11, 29, 2, 9)}[level]
+    low, high, low_b, high_b = {1: (2, 6, 2, 6), 2: (7, 9, 2, 9), 3: (21, 69, 3, 9)}[level]
     pairs = [(rng.randint(low, high), rng.randint(low_b, high_b)) for _ in range(2)]
     (c, d), (a, b) = sorted(pairs, key=lambda pair: pair[0] * pair[1])
     return rng.randint(0, 1), a, b, c, d

@@ -19,10 +19,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-ArmName = Literal["panel", "think", "no_panel", "native"]
-StopReason = Literal["stop", "length"]
+from panelbook.study.vocabulary import ArmName, StopReason
 
 # What the question replaces. Not str.format: questions and frames are full of braces.
 _SLOT = "{problem}"

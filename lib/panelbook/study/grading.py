@@ -29,10 +29,10 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, Self, get_args
 
-from panelbook.study.worker import FORMULA, Verdict, Worker, start_workers, stop_workers
+from panelbook.study.comparison import FORMULA, Verdict
+from panelbook.study.vocabulary import AnswerType, Status
+from panelbook.study.worker import Worker, start_workers, stop_workers
 
-AnswerType = Literal["int", "latex", "gsm8k"]
-Status = Literal["correct", "wrong", "no_answer", "unparsable", "timeout"]
 Rule = Literal["number", "symbolic", "literal"]
 Job = tuple[str | None, str, str]
 

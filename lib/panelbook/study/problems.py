@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from panelbook.errors import BookError
-from panelbook.study.grading import AnswerType, Grade, Job, last_boxed, read_number, unwrap
+from panelbook.study.grading import Grade, Job, last_boxed, read_number, unwrap
+from panelbook.study.vocabulary import AnswerType
 
 BenchmarkName = Literal[
     "gsm8k_train",

@@ -1,0 +1,299 @@
+"""From runs to pages: the table of contents, labels that stay unique, the footer, and a build that fails whole."""
+
+import html
+import re
+import shutil
+from dataclasses import replace
+
+import nbformat
+import pytest
+import yaml
+
+from panelbook.errors import BookError
+from panelbook.project import Project
+from panelbook.publish.pages import (
+    Chapter,
+    Stamp,
+    expand_toc,
+    footer,
+    localise,
+    render_book,
+    stage_book,
+)
+
+STAMP = Stamp("0123456789abcdef", False, "fedcba9876543210", "2026-01-02 03:04 UTC")
+
+
+def make_page(*texts, figure="fig-spread", caption="See {numref}`fig-spread`."):
+    """Return a page with some prose and one figure."""
+    cells = [nbformat.v4.new_markdown_cell(text, id=f"md-{i}") for i, text in enumerate(texts)]
+    metadata = {"mystnb": {"figure": {"name": figure, "caption": caption}, "image": {"alt": "a figure"}}}
+    cells.append(nbformat.v4.new_code_cell('"fig-spread"', id="fig", metadata=metadata))
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def make_chapter(stage, group, notebook=None, missing=""):
+    name = f"10_{stage}-{group}"
+    return Chapter(
+        stage, name, group, f"the {group} group", f"ch-{stage}", f"Does {stage} work?", notebook, missing
+    )
+
+
+class TestToc:
+    CHAPTERS = (make_chapter("a", "one"), make_chapter("a", "two"), make_chapter("b", "one"))
+
+    def expand(self, text):
+        return expand_toc(yaml.safe_load(text), list(self.CHAPTERS))
+
+    def test_a_stage_becomes_one_entry_for_each_of_its_pages_in_their_order(self):
+        expanded = self.expand("[{file: intro}, {stage: a}, {file: end}]")
+        assert expanded == [
+            {"file": "intro"},
+            {"file": "chapters/10_a-one"},
+            {"file": "chapters/10_a-two"},
+            {"file": "end"},
+        ]
+
+    def test_stages_are_found_at_any_depth(self):
+        expanded = self.expand("{root: intro, parts: [{caption: A, chapters: [{stage: b}]}]}")
+        assert expanded == {
+            "root": "intro",
+            "parts": [{"caption": "A", "chapters": [{"file": "chapters/10_b-one"}]}],
+        }
+
+    def test_a_part_that_is_left_without_a_page_is_left_out(self):
+        expanded = self.expand(
+            "{parts: [{caption: A, chapters: [{stage: none}]}, {caption: B, chapters: [{stage: a}]}]}"
+        )
+        assert [part["caption"] for part in expanded["parts"]] == ["B"]
+
+    def test_the_projects_own_contents_name_every_stage_once(self):
+        from panelbook.pipeline.stages import STAGES
+
+        text = (Project.find().book / "_toc.yml").read_text(encoding="utf-8")
+        assert sorted(re.findall(r"stage: (\w+)", text)) == sorted(STAGES)
+
+
+class TestLocalise:
+    def test_labels_and_the_references_to_them_carry_the_group(self):
+        page = localise(make_page("(ch-x)=\n# Title\n\n{ref}`here <ch-x>` and {numref}`fig-spread`"), "aime")
+        assert (
+            page.cells[0].source
+            == "(ch-x-aime)=\n# Title\n\n{ref}`here <ch-x-aime>` and {numref}`fig-spread-aime`"
+        )
+
+    def test_equations_in_both_spellings(self):
+        text = "$$\nx = 1\n$$ (eq-one)\n\n```{math}\n:label: eq-two\nx = 2\n```\n\n{eq}`eq-one`, {eq}`eq-two`"
+        source = localise(make_page(text), "g").cells[0].source
+        assert "$$ (eq-one-g)" in source
+        assert ":label: eq-two-g" in source
+        assert source.endswith("{eq}`eq-one-g`, {eq}`eq-two-g`")
+
+    def test_figures_and_their_captions(self):
+        page = localise(make_page("text"), "g")
+        figure = page.cells[-1].metadata["mystnb"]["figure"]
+        assert figure == {"name": "fig-spread-g", "caption": "See {numref}`fig-spread-g`."}
+
+    def test_references_to_other_pages_and_longer_names_stay(self):
+        text = "(ch-x)=\n# T\n\n{ref}`ch-other`, {ref}`ch-x-aime`, {numref}`fig-spread-all`, `my-fig-spread`"
+        source = localise(make_page(text), "g").cells[0].source
+        assert source.endswith("{ref}`ch-other`, {ref}`ch-x-aime`, {numref}`fig-spread-all`, `my-fig-spread`")
+
+    def test_code_is_left_alone(self):
+        assert localise(make_page("text"), "g").cells[-1].source == '"fig-spread"'
+
+    def test_the_title_and_only_the_title_ends_in_the_label(self):
+        page = localise(make_page("(ch-x)=\n# Title\n\n# Another\n\n## Below", "# Third"), "g", "AIME 2024")
+        lines = page.cells[0].source.splitlines()
+        assert lines[1].startswith("# Title")
+        assert lines[1].endswith("AIME 2024")
+        assert lines[3:] == ["# Another", "", "## Below"]
+        assert page.cells[1].source == "# Third"
+
+    def test_without_a_label_the_title_stays(self):
+        assert localise(make_page("# Title"), "g").cells[0].source == "# Title"
+
+    @pytest.mark.parametrize("label", [r"\frac 1 2", r"a\1b", r"\g<0>", "100% $x$"])
+    def test_a_label_is_taken_as_it_is(self, label):
+        assert localise(make_page("# Title"), "g", label).cells[0].source.endswith(label)
+
+    def test_what_was_handed_in_is_left_alone(self):
+        page = make_page("(ch-x)=\n# Title")
+        before = nbformat.writes(page)
+        localise(page, "g", "label")
+        assert nbformat.writes(page) == before
+
+    def test_two_groups_of_one_notebook_share_no_label(self):
+        page = make_page("(ch-x)=\n# T\n\n$$\nx\n$$ (eq-x)")
+        labels = [
+            set(re.findall(r"(?:ch|eq|fig)-x?[\w-]*", nbformat.writes(localise(page, group))))
+            - {"fig-spread"}
+            for group in ("one", "two")
+        ]
+        assert labels[0].isdisjoint(labels[1])
+
+
+class TestFooter:
+    def test_names_date_commit_and_data(self):
+        text = re.sub(r"<[^>]+>", "", footer(STAMP))
+        assert text == "Built 2026-01-02 03:04 UTC from commit 0123456789ab; published data fedcba987654"
+
+    def test_says_when_the_checkout_was_changed(self):
+        assert "with local changes" in footer(replace(STAMP, dirty=True))
+        assert "with local changes" not in footer(STAMP)
+
+    def test_escapes_what_it_is_given(self):
+        evil = '<b>&"x'
+        text = footer(Stamp(evil, False, evil, evil))
+        assert "<b>" not in text
+        assert html.unescape(text).count(evil) == 3
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a checkout with two hand-written pages and the project's own configuration."""
+    root = tmp_path / "checkout"
+    (root / "book").mkdir(parents=True)
+    (root / "book" / "_toc.yml").write_text(
+        "format: jb-book\nroot: intro\nchapters:\n- stage: draw\n- file: methods\n", encoding="utf-8"
+    )
+    (root / "book" / "intro.md").write_text(
+        "# Intro\n\n```{include} generated/table.md\n```\n", encoding="utf-8"
+    )
+    (root / "book" / "methods.md").write_text(
+        "(methods)=\n# Methods\n\nSee {ref}`ch-draw-one`.\n", encoding="utf-8"
+    )
+    (root / "book" / "references.bib").write_text("", encoding="utf-8")
+    shutil.copy(Project.find().root / "_config.yml", root)
+    return Project(root.resolve())
+
+
+def chapters():
+    page = make_page("(ch-draw)=\n# Does draw work?\n\nYes: $x^2$.", caption="Nothing.")
+    del page.cells[-1]
+    return [make_chapter("draw", "one", page), make_chapter("draw", "two", None, "Data are **missing**.")]
+
+
+TABLE = {"table.md": "| a |\n|---|\n| 1 |\n"}
+
+
+class TestStage:
+    def stage(self, project, tmp_path, stamp=STAMP, chapters_=None, generated=TABLE):
+        return stage_book(project, tmp_path / "staged", chapters_ or chapters(), generated, stamp)
+
+    def test_pages_contents_tables_and_footer_are_there(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        staged = tmp_path / "staged"
+        toc = yaml.safe_load((staged / "_toc.yml").read_text(encoding="utf-8"))
+        assert toc["chapters"] == [
+            {"file": "chapters/10_draw-one"},
+            {"file": "chapters/10_draw-two"},
+            {"file": "methods"},
+        ]
+        for entry in toc["chapters"]:
+            assert list(staged.glob(f"{entry['file']}.*"))
+        assert (staged / "generated" / "table.md").read_text(encoding="utf-8") == TABLE["table.md"]
+        config = yaml.safe_load((staged / "_config.yml").read_text(encoding="utf-8"))
+        assert "0123456789ab" in config["html"]["extra_footer"]
+
+    def test_pages_of_one_stage_are_told_apart_by_title_and_label(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
+        assert page.cells[0].source.startswith("(ch-draw-one)=\n# Does draw work?")
+        assert "the one group" in page.cells[0].source
+
+    def test_the_only_page_of_a_stage_keeps_its_title(self, project, tmp_path):
+        self.stage(project, tmp_path, chapters_=chapters()[:1])
+        page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
+        assert page.cells[0].source.splitlines()[1] == "# Does draw work?"
+
+    def test_a_page_that_could_not_be_made_says_why_under_its_own_label(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        text = (tmp_path / "staged" / "chapters" / "10_draw-two.md").read_text(encoding="utf-8")
+        assert text.startswith("(ch-draw-two)=\n# Does draw work?")
+        assert "Data are **missing**." in text
+        assert "warning" in text
+
+    def test_mathjax_comes_along_with_its_fonts(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        folder = tmp_path / "staged" / "extra" / "_static" / "mathjax"
+        assert (folder / "tex-mml-chtml.js").is_file()
+        assert len(list(folder.rglob("*.woff"))) > 10
+
+    def test_what_lay_there_before_is_gone(self, project, tmp_path):
+        (tmp_path / "staged").mkdir()
+        (tmp_path / "staged" / "old.md").write_text("old", encoding="utf-8")
+        self.stage(project, tmp_path)
+        assert not (tmp_path / "staged" / "old.md").exists()
+
+    def test_the_hash_is_of_the_content_and_not_of_the_date(self, project, tmp_path):
+        before = self.stage(project, tmp_path)
+        assert self.stage(project, tmp_path, replace(STAMP, built="2027-01-01 00:00 UTC")) == before
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"stamp": replace(STAMP, commit="f" * 40)},
+            {"stamp": replace(STAMP, dirty=True)},
+            {"stamp": replace(STAMP, data_hash="0" * 64)},
+            {"generated": {"table.md": "| b |\n|---|\n"}},
+            {"chapters_": chapters()[:1]},
+        ],
+        ids=["commit", "dirty", "data", "table", "chapters"],
+    )
+    def test_the_hash_changes_with_all_that_a_reader_sees(self, project, tmp_path, change):
+        before = self.stage(project, tmp_path)
+        assert self.stage(project, tmp_path, **change) != before
+
+    @pytest.mark.parametrize("name", ["book/intro.md", "_config.yml", "book/_toc.yml"])
+    def test_the_hash_changes_with_every_hand_written_file(self, project, tmp_path, name):
+        before = self.stage(project, tmp_path)
+        text = (project.root / name).read_text(encoding="utf-8")
+        changed = (
+            text.replace("Intro", "Introduction")
+            .replace("title: ", "title: My ")
+            .replace("- file: methods\n", "")
+        )
+        assert changed != text
+        (project.root / name).write_text(changed, encoding="utf-8")
+        assert self.stage(project, tmp_path) != before
+
+
+@pytest.mark.slow
+class TestRender:
+    @pytest.fixture
+    def folders(self, tmp_path):
+        """Return where the tree is staged, where the book lies (an old one does), and the log."""
+        html_dir = tmp_path / "build" / "html"
+        html_dir.mkdir(parents=True)
+        (html_dir / "index.html").write_text("the old book", encoding="utf-8")
+        return tmp_path / "build" / "source", html_dir, tmp_path / "build" / "html.log"
+
+    def test_a_warning_fails_the_build_and_leaves_the_old_book(self, project, folders):
+        source, html_dir, log = folders
+        (project.book / "methods.md").write_text("# Methods\n\nSee {ref}`ch-nowhere`.\n", encoding="utf-8")
+        digest = stage_book(project, source, chapters(), TABLE, STAMP)
+        with pytest.raises(BookError) as error:
+            render_book(source, html_dir, digest, log)
+        message = str(error.value)
+        assert "methods.md" in message
+        assert "ch-nowhere" in message
+        assert str(log) in message
+        assert len(message.splitlines()) <= 20
+        assert (html_dir / "index.html").read_text(encoding="utf-8") == "the old book"
+        assert log.is_file()
+
+    def test_a_good_tree_replaces_the_old_book_once(self, project, folders):
+        source, html_dir, log = folders
+        digest = stage_book(project, source, chapters(), TABLE, STAMP)
+        assert render_book(source, html_dir, digest, log) is True
+        assert "the old book" not in (html_dir / "index.html").read_text(encoding="utf-8")
+        page = (html_dir / "chapters" / "10_draw-one.html").read_text(encoding="utf-8")
+        assert "Does draw work?" in page
+        assert "0123456789ab" in page
+        assert sorted(path.name for path in html_dir.parent.iterdir()) == ["html", "html.log", "source"]
+        assert render_book(source, html_dir, digest, log) is False
+        shutil.rmtree(html_dir / "chapters")
+        (html_dir / "index.html").unlink()
+        assert render_book(source, html_dir, digest, log) is True
+        assert (html_dir / "chapters" / "10_draw-one.html").is_file()
