@@ -146,6 +146,13 @@ def test_a_second_build_executes_no_notebook_and_renders_nothing(book):
     assert (book.html / "index.html").stat().st_mtime_ns == before
 
 
+def test_a_build_leaves_the_checkout_as_it_was(book):
+    done = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=book.root, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+
+
 def test_no_page_names_a_folder_of_the_machine(book):
     for path in [*book.pages, *(book.html / "_sources").rglob("*.ipynb")]:
         text = path.read_text(encoding="utf-8")

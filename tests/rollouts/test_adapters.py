@@ -312,6 +312,13 @@ class TestDisagreement:
         with pytest.raises(PublishedDataError, match=r"panel_train\.jsonl: uid 'stranger' is not in"):
             adapters.read_pool(published_copy)
 
+    def test_a_line_ends_where_json_lines_end_and_nowhere_else(self, published_copy):
+        before = adapters.read_counts(published_copy)
+        record = json.loads((published_copy / BAND).read_text(encoding="utf-8").splitlines()[0])
+        text = json.dumps(record | {"note": "a\u2028b\u0085c"}, ensure_ascii=False)
+        edit_line(published_copy, BAND, 1, text)
+        assert adapters.read_counts(published_copy).equals(before)
+
     def test_a_field_nobody_asked_for_is_ignored(self, published_copy):
         edit_line(published_copy, BAND, 1, put(note="new"))
         assert len(adapters.read_counts(published_copy)) > 0

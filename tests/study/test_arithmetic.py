@@ -18,6 +18,7 @@ from panelbook.study.arithmetic import (
     Scratchpad,
     draw_exercise,
     draw_pool,
+    draw_problems,
     draw_solution,
     miniature_prompt,
     render_completion,
@@ -215,6 +216,16 @@ def test_a_larger_pool_contains_the_smaller_and_another_seed_another() -> None:
     small, large, other = draw_pool(4, seed=0), draw_pool(9, seed=0), draw_pool(4, seed=1)
     assert set(small) < set(large)
     assert small == draw_pool(4, seed=0) != other
+
+
+def test_problems_are_the_pool_in_the_shared_schema() -> None:
+    problems, pool = draw_problems(2, seed=0), draw_pool(2, seed=0)
+    assert [problem.problem_id for problem in problems] == [exercise.exercise_id for exercise in pool]
+    for problem in problems:
+        assert evaluate(problem.question) == int(problem.gold)
+        assert problem.source in FAMILIES
+        assert problem.level in {"1", "2", "3"}
+        assert (problem.benchmark, problem.answer_type) == ("arithmetic", "int")
 
 
 def test_too_large_a_pool_says_how_far_it_can_go() -> None:

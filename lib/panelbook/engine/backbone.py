@@ -37,6 +37,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils import logging
 
 Document = tuple[str, str]  # prompt, completion
 
@@ -158,7 +159,8 @@ def load_backbone(folder: Path = ABACUS) -> tuple[Qwen3ForCausalLM, PreTrainedTo
             f"no pretrained weights in {folder}: model.safetensors is missing. Run the stage 00_backbone, or "
             "restore the file from version control."
         )
-    model = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    with _no_progress_bar():
+        model = Qwen3ForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     return model.eval(), PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
 
 
@@ -166,7 +168,8 @@ def save_backbone(
     folder: Path, model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, record: TrainingRecord
 ) -> None:
     """Write weights, configuration, tokenizer and `record` to a folder, in the format of Hugging Face."""
-    model.save_pretrained(folder)
+    with _no_progress_bar():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     (folder / RECORD_NAME).write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
 
@@ -450,3 +453,15 @@ def _threads(n_threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    """Keep transformers from drawing a progress bar for four megabytes."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()

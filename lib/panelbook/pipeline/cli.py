@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 console = Console()
 errors = Console(stderr=True)
+
+Records = dict[str, dict[str, Any]]
 
 DEFAULT_PROFILE = "published"
 ProfileOption = Annotated[str, typer.Option("--profile", help="A file of params/, without .yml.")]
@@ -97,7 +99,7 @@ def run(
     from panelbook.pipeline.display import StageDisplay
     from panelbook.pipeline.params import ParamError, nearest, parse_overrides
     from panelbook.pipeline.run import run_stage
-    from panelbook.pipeline.stages import find_stage, plan, vary
+    from panelbook.pipeline.stages import find_stage, list_upstream, plan, vary
     from panelbook.pipeline.tasks import build_lock
 
     project = Project.find()
@@ -115,7 +117,7 @@ def run(
         missing = book.published_status(console.print)
         if missing and any(r in book.without_published(runs)[1] for r in baselines):
             raise BookError(f"{stage} needs the published files. {missing}")
-        upstream = [r for r in runs if _feeds(r, runs, baselines) or (overrides and r in baselines)]
+        upstream = [*list_upstream(runs, baselines), *(baselines if overrides else [])]
         display = StageDisplay(console)
         if upstream:
             book.execute_runs(project, upstream, display, jobs)
@@ -130,7 +132,7 @@ def run(
                 )
             console.print(f"  files: {variant.folder.as_posix()}", highlight=False, soft_wrap=True)
         if html:
-            target = project.build / "variants" / chosen[0].variant if overrides else None
+            target = project.build / "variants" / name / chosen[0].variant if overrides else None
             with console.status("rendering the book"):
                 result = book.render(
                     project, runs, missing=missing, target=target, variants=chosen if overrides else ()
@@ -235,41 +237,22 @@ def tidy(
         console.print(f"tidied {stage.notebook}", highlight=False)
 
 
-def _feeds(candidate: object, runs: list, targets: list) -> bool:  # type: ignore[type-arg]
-    """Return whether `candidate` writes, directly or through others, what one of `targets` reads."""
-    wanted, found = list(targets), False
-    while wanted:
-        folders = {Path(name).parent.as_posix() for run in wanted for name in run.inputs}
-        wanted = [run for run in runs if run.folder.as_posix() in folders]
-        found = found or candidate in wanted
-    return found
-
-
 def _changed(value: object, default: object) -> str:
     return "" if value == default else str(value)
 
 
-def _print_moves(before: dict, after: dict, name: str) -> None:  # type: ignore[type-arg]
+def _print_moves(before: Records, after: Records, name: str) -> None:
     """Print which results differ between a baseline and its variant."""
-    from panelbook.publish.results import format_interval, format_value
+    from panelbook.publish.results import format_interval, format_value, list_moves
 
-    names = [key for key in after if key not in before or _differs(before[key], after[key])]
-    same = len(after) - len(names)
-    gone = [key for key in before if key not in after]
-    if names:
+    moved = list_moves(before, after)
+    if moved:
         table = Table("result", "baseline", "now", title=f"{name}: what moved", title_justify="left")
-        for key in names:
-            old = (
-                f"{format_value(before[key])} ({format_interval(before[key])})"
-                if key in before
-                else "not there"
+        for key in moved:
+            old, new = (
+                f"{format_value(side[key])} ({format_interval(side[key])})" if key in side else "not there"
+                for side in (before, after)
             )
-            table.add_row(
-                after[key]["title"], old, f"{format_value(after[key])} ({format_interval(after[key])})"
-            )
+            table.add_row((after.get(key) or before[key])["title"], old, new)
         console.print(table)
-    console.print(f"  {len(names)} results moved, {same} did not, {len(gone)} are gone", highlight=False)
-
-
-def _differs(before: dict, after: dict) -> bool:  # type: ignore[type-arg]
-    return any(before[key] != after[key] for key in ("value", "low", "high", "n_problems", "n_draws"))
+    console.print(f"  {len(moved)} results moved, {len(before.keys() | after.keys()) - len(moved)} did not")

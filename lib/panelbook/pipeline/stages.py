@@ -158,6 +158,17 @@ def _variant_name(overrides: dict[str, Any]) -> str:
     return short if short == name else f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def list_upstream(runs: list[StageRun], targets: list[StageRun]) -> list[StageRun]:
+    """Return the runs that write, directly or through others, what one of `targets` reads; in the order of `runs`."""
+    found: list[StageRun] = []
+    wanted = list(targets)
+    while wanted:
+        folders = {Path(name).parent for run in wanted for name in run.inputs}
+        wanted = [run for run in runs if run.folder in folders and run not in found]
+        found += wanted
+    return [run for run in runs if run in found]
+
+
 def _make_run(stage: Stage, profile: Profile, group: str, values: Any, before: list[StageRun]) -> StageRun:
     where = f"params/{profile.name}.yml, {stage.name}.{group}"
     try:

@@ -175,6 +175,16 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
     return dict(records)
 
 
+def list_moves(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[str]:
+    """Return the names of the results that two runs of a chapter do not share to the last digit, in order."""
+    keys = ("value", "low", "high", "n_problems", "n_draws")
+
+    def numbers(records: dict[str, dict[str, Any]], name: str) -> Any:
+        return [records[name][key] for key in keys] if name in records else None
+
+    return [name for name in {**after, **before} if numbers(before, name) != numbers(after, name)]
+
+
 def format_value(record: dict[str, Any]) -> str:
     """Write the value of a record in its style."""
     return _format(record["value"], record)

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
+from panelbook.study.problems import Problem
 from panelbook.study.vocabulary import ArmName
 
 Operands = tuple[int, ...]
@@ -188,6 +189,29 @@ class Solution:
 def draw_exercise(rng: random.Random, family: str, level: Level) -> Exercise:
     """Draw one exercise of a family at a level, reserved or not."""
     return Exercise(family, level, FAMILIES[family].draw(rng, level))
+
+
+def draw_problems(n_per_level: int, seed: int) -> list[Problem]:
+    """Draw a pool as the benchmark ``arithmetic``: `draw_pool` in the schema that all benchmarks share.
+
+    Examples
+    --------
+    >>> problem = draw_problems(n_per_level=1, seed=0)[0]
+    >>> problem.benchmark, problem.source, problem.answer_type
+    ('arithmetic', 'addition', 'int')
+    """
+    return [
+        Problem(
+            problem_id=exercise.exercise_id,
+            benchmark="arithmetic",
+            source=exercise.family,
+            question=exercise.question,
+            gold=str(exercise.answer),
+            answer_type="int",
+            level=str(exercise.level),
+        )
+        for exercise in draw_pool(n_per_level, seed)
+    ]
 
 
 def draw_pool(n_per_level: int, seed: int) -> list[Exercise]:
