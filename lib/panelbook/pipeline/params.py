@@ -35,8 +35,13 @@ def param(default: Any, help: str) -> Any:
 
 
 def artefact(name: str) -> Any:
-    """Declare a file that another stage writes; the runner fills in its path from the project's root."""
-    return field(default="", metadata={"help": f"{name}, from the project's root", "artefact": name})
+    """Declare a file that another stage writes.
+
+    The runner fills in the path of the profile's own file. The default, the published study's, is what a
+    notebook opened by hand reads.
+    """
+    default = f"runs/published/published_data/all/{name}"
+    return field(default=default, metadata={"help": f"{name}, from the project's root", "artefact": name})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,10 @@ class BuildRunning(BookError):
     """Another build works in the same checkout."""
 
 
+class BuildStopped(BookError):
+    """The reader interrupted the build."""
+
+
 @dataclass
 class Report:
     """What a build did with each run."""
@@ -132,9 +136,12 @@ def run_all(
             report.unchanged.append(name)
         elif result.outcome != pytask.TaskOutcome.SUCCESS:
             report.skipped.append(name)
-    if not session.execution_reports and runs:
-        raise BookError(
-            "The scheduler could not order the stages: does a stage read what a later one writes?"
+    if session.exit_code == pytask.ExitCode.DAG_FAILED:
+        raise BookError("The scheduler could not order the stages: does a stage read what a later one writes?")
+    if left := len(runs) - len(session.execution_reports):  # pytask ends in good order when it is interrupted
+        raise BuildStopped(
+            f"Stopped with {left} of {len(runs)} notebooks not done. What had finished is kept; run the same "
+            "command again for the rest."
         )
     return report
 
