@@ -99,9 +99,13 @@ def copy_checkout(target: Path) -> Path:
 
 
 def build_copy(target: Path, *arguments: str, **changes: str) -> Built:
-    """Copy the checkout to `target` and build it; `changes` are laid over this process's environment."""
+    """Copy the checkout to `target` and build it; `changes` are laid over this process's environment.
+
+    The copy runs its own code, not the installed one, so that editing the checkout does not disturb it.
+    """
     root = copy_checkout(target)
-    environment = {k: v for k, v in os.environ.items() if k != published.ENVIRONMENT} | changes
+    environment = {k: v for k, v in os.environ.items() if k != published.ENVIRONMENT}
+    environment |= changes | {"PYTHONPATH": str(root / "lib")}
     started = time.monotonic()
     done = run_panelbook(root, "build", "--profile", "smoke", *arguments, environment=environment)
     return Built(root, done.returncode, done.stdout + done.stderr, time.monotonic() - started, environment)

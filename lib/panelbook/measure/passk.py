@@ -263,6 +263,40 @@ def failure_ratio(counts: pd.DataFrame, first: str, second: str, k: int, resampl
     )
 
 
+def failure_ratio_change(
+    counts: pd.DataFrame, first: str, second: str, k_from: int, k_to: int, resampling: Resampling
+) -> Estimate:
+    """Factor by which `failure_ratio` changes from one k to another: below 1 the gap closes, above 1 it opens.
+
+    Parameters
+    ----------
+    counts
+        Counts table: arm, problem_id, n, c.
+    first, second
+        Arms, as in `pass_at_k_gap`.
+    k_from, k_to
+        The two values of k.
+    resampling
+        Seed, number of resamples and confidence.
+
+    Raises
+    ------
+    ValueError
+        If k exceeds the draws of a problem, the arms share no problem, or the table is malformed.
+    """
+    pair = pair_arms(counts, first, second)
+    ks = (k_from, k_to)
+    failures_P_4 = 1.0 - np.hstack([_matrix(pair.first, ks), _matrix(pair.second, ks)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return estimate(
+            failures_P_4,
+            lambda means: (means[..., 1] / means[..., 3]) / (means[..., 0] / means[..., 2]),
+            resampling,
+            pair.n_draws,
+            n_unpaired=pair.n_unpaired,
+        )
+
+
 def is_monotone(values: npt.ArrayLike, tolerance: float = 1e-12) -> bool:
     """Check that values never decrease by more than rounding.
 

@@ -22,6 +22,7 @@ import pandas as pd
 from scipy import stats
 
 from panelbook.measure.counts import pair_arms, require_columns, select_arm
+from panelbook.measure.passk import pass_at_k_matrix
 from panelbook.measure.uncertainty import (
     Estimate,
     Floats,
@@ -208,6 +209,53 @@ def compare_cost(counts: pd.DataFrame, first: str, second: str, resampling: Resa
             n_unpaired=unpaired,
         ),
     )
+
+
+def compare_at_equal_tokens(
+    counts: pd.DataFrame, first: str, second: str, resampling: Resampling
+) -> tuple[int, Estimate]:
+    """Pass@k of the first arm minus pass@1 of the second, k draws of the first costing no more than one of the second.
+
+    Parameters
+    ----------
+    counts
+        Counts table: arm, problem_id, n, c, mean_tokens.
+    first, second
+        The arm with the shorter completions and the other.
+    resampling
+        Seed, number of resamples and confidence.
+
+    Returns
+    -------
+    k, the largest number of first-arm draws whose mean tokens fit in those of one second-arm draw and which every
+    problem has; and the paired difference at that k.
+
+    Raises
+    ------
+    ValueError
+        If one draw of the first arm already costs more, a length is missing, or the table is malformed.
+    """
+    pair = pair_arms(counts, first, second, ("mean_tokens",))
+    costs = [
+        float((arm["n"] * arm["mean_tokens"]).sum() / arm["n"].sum()) for arm in (pair.first, pair.second)
+    ]
+    k = min(int(costs[1] // costs[0]), int(pair.first["n"].min()))
+    if k < 1:
+        raise ValueError(
+            f"one draw of {first!r} costs {costs[0]:,.0f} tokens, more than one of {second!r} with {costs[1]:,.0f}. "
+            "Swap the arms."
+        )
+    many = pass_at_k_matrix(pair.first["n"], pair.first["c"], [k], pair.first["problem_id"].tolist())
+    one = pass_at_k_matrix(pair.second["n"], pair.second["c"], [1], pair.second["problem_id"].tolist())
+    difference = estimate(
+        many - one,
+        lambda means: means[..., 0],
+        resampling,
+        pair.n_draws,
+        support=(-1.0, 1.0),
+        n_unpaired=pair.n_unpaired,
+    )
+    return k, difference
 
 
 def pair_draws(rollouts: pd.DataFrame, first: str, second: str) -> pd.DataFrame:
@@ -471,5 +519,5 @@ def _or_nan(end: float | None) -> float:
 
 def _without_interval(value: float, n_draws: int) -> Estimate:
     """Wrap a value recomputed from aggregates."""
-    reason = "only sums over draws are tracked"
+    reason = "only aggregates are tracked"
     return Estimate(float(value), None, None, None, n_draws, "ratio of published totals", reason)

@@ -137,7 +137,9 @@ def run_all(
         elif result.outcome != pytask.TaskOutcome.SUCCESS:
             report.skipped.append(name)
     if session.exit_code == pytask.ExitCode.DAG_FAILED:
-        raise BookError("The scheduler could not order the stages: does a stage read what a later one writes?")
+        raise BookError(
+            "The scheduler could not order the stages: does a stage read what a later one writes?"
+        )
     if left := len(runs) - len(session.execution_reports):  # pytask ends in good order when it is interrupted
         raise BuildStopped(
             f"Stopped with {left} of {len(runs)} notebooks not done. What had finished is kept; run the same "

@@ -49,6 +49,7 @@ class Results:
 
     def __init__(self, output_dir: str | Path) -> None:
         self.output_dir = Path(output_dir)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, dict[str, Any]] = {}
         self._glued: dict[str, str] = {}
 
@@ -111,7 +112,6 @@ class Results:
 
     def save(self) -> None:
         """Write `results.json`."""
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.records, indent=1, sort_keys=True, allow_nan=False)
         (self.output_dir / "results.json").write_text(text + "\n", encoding="utf-8")
 
