@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, Built, run_panelbook
+from conftest import Built, run_panelbook
 
 from panelbook.pipeline.stages import plan
 from panelbook.project import Project
@@ -41,7 +41,7 @@ def visible(page: str) -> str:
 def test_every_group_of_every_stage_has_a_page(book):
     pages = {path.relative_to(book.html).as_posix() for path in book.pages}
     assert {f"chapters/{run.page}.html" for run in plan(Project(book.root), "smoke")} <= pages
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    toc = yaml.safe_load((book.root / "book" / "_toc.yml").read_text(encoding="utf-8"))
     written = {toc["root"]} | {
         entry["file"] for part in toc["parts"] for entry in part["chapters"] if "file" in entry
     }
@@ -99,7 +99,7 @@ def test_prose_quotes_the_stored_results(book):
 def test_the_headline_table_repeats_the_results(book):
     text = visible((book.html / "intro.html").read_text(encoding="utf-8"))
     results = {run.id: records for run, _, records in chapter_results(book)}
-    rows = yaml.safe_load((ROOT / "params" / "headline.yml").read_text(encoding="utf-8"))
+    rows = yaml.safe_load((book.root / "params" / "headline.yml").read_text(encoding="utf-8"))
     for row in rows:
         record = results[row["run"]][row["result"]]
         start = text.index(row["claim"])

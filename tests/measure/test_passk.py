@@ -16,6 +16,7 @@ from panelbook.measure import passk
 from panelbook.measure.passk import (
     expected_overlap,
     failure_ratio,
+    failure_ratio_change,
     gap_closure,
     is_monotone,
     max_common_k,
@@ -364,3 +365,31 @@ class TestOverlap:
     def test_refuses_more_draws_than_there_are(self):
         with pytest.raises(ValueError, match="problem 'a' has n=4, k=5"):
             expected_overlap(self.counts(), "panel", "think", R, n_draws=5)
+
+
+class TestFailureRatioChange:
+    def test_is_the_ratio_of_the_two_failure_ratios(self):
+        counts = make_counts(n_problems=80)
+        change = failure_ratio_change(counts, "panel", "think", 1, 4, R)
+        ratios = [failure_ratio(counts, "panel", "think", k, R).value for k in (1, 4)]
+        assert change.value == pytest.approx(ratios[1] / ratios[0])
+        assert change.low < change.value < change.high
+
+    def test_is_one_where_both_arms_fail_alike(self):
+        counts = make_counts()
+        copy = counts[counts["arm"] == "panel"].assign(arm="think")
+        same = pd.concat([counts[counts["arm"] == "panel"], copy], ignore_index=True)
+        change = failure_ratio_change(same, "panel", "think", 1, 4, R)
+        assert (change.value, change.low, change.high) == pytest.approx((1, 1, 1))
+
+    def test_a_ceiling_opens_the_gap_that_it_closes_in_points(self):
+        # Failure 0.5 against 0.1 per draw, independent draws: 5 times as often at k = 1, more at k = 2.
+        rows = [("a", 20, 10), ("b", 20, 18)]
+        counts = pd.DataFrame(
+            [(arm, f"p{i}", n, c) for arm, n, c in rows for i in range(6)],
+            columns=["arm", "problem_id", "n", "c"],
+        )
+        change = failure_ratio_change(counts, "a", "b", 1, 2, R)
+        exact = ((10 * 9) / (2 * 1)) / (10 / 2)
+        assert change.value == pytest.approx(exact)
+        assert exact > 1

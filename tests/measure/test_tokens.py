@@ -12,6 +12,7 @@ from panelbook.measure.tokens import (
     BUCKETS,
     bucket_draws,
     bucket_totals,
+    compare_at_equal_tokens,
     compare_cost,
     compare_lengths,
     cost_per_correct,
@@ -313,3 +314,23 @@ class TestWilcoxon:
             wilcoxon_p_from_statistic(1300, 50)
         with pytest.raises(ValueError, match="n=0"):
             wilcoxon_p_from_statistic(0, 0)
+
+
+class TestEqualTokens:
+    def counts(self, first_tokens=100.0, second_tokens=350.0, n=4):
+        rows = [("short", "a", n, 1, first_tokens), ("short", "b", n, 2, first_tokens)]
+        rows += [("long", "a", 2, 1, second_tokens), ("long", "b", 2, 2, second_tokens)]
+        return pd.DataFrame(rows, columns=["arm", "problem_id", "n", "c", "mean_tokens"])
+
+    def test_three_short_draws_fit_in_one_long_one(self):
+        k, difference = compare_at_equal_tokens(self.counts(), "short", "long", R)
+        # pass@3 of 1 in 4 is 3/4, of 2 in 4 is 1; the long arm is right on half and on all of its single draws.
+        assert k == 3
+        assert difference.value == pytest.approx(((3 / 4 - 1 / 2) + (1 - 1)) / 2)
+
+    def test_k_stops_at_the_draws_that_were_made(self):
+        assert compare_at_equal_tokens(self.counts(second_tokens=5000.0), "short", "long", R)[0] == 4
+
+    def test_refuses_arms_in_the_wrong_order(self):
+        with pytest.raises(ValueError, match="Swap the arms"):
+            compare_at_equal_tokens(self.counts(), "long", "short", R)

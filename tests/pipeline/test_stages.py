@@ -6,7 +6,7 @@ import pytest
 from toy_book import CURVE, DRAW, curve_run, draw_run, write_profile
 
 from panelbook.pipeline.params import ParamError
-from panelbook.pipeline.stages import STAGES, StageRun, find_stage, plan, vary
+from panelbook.pipeline.stages import STAGES, StageRun, find_stage, list_upstream, plan, vary
 from panelbook.project import Project
 
 PROJECT = Project.find()
@@ -182,3 +182,10 @@ class TestRun:
     def test_runs_are_values(self):
         assert StageRun(DRAW, "toy", "all", DRAW.params()) == draw_run()
         assert StageRun(CURVE, "toy", "all", CURVE.params()) != draw_run()
+
+
+def test_upstream_is_what_a_run_reads_directly_or_through_others():
+    runs = plan(Project.find(), "published")
+    chapter = next(run for run in runs if run.id == "pass_at_k.aime")
+    assert [run.id for run in list_upstream(runs, [chapter])] == ["published_data.all"]
+    assert list_upstream(runs, [runs[0]]) == []

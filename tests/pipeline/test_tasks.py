@@ -59,6 +59,7 @@ def start(script, root):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -209,6 +210,34 @@ class TestKilled:
         assert read_all(first) == before
         assert (toy.root / curve_run().folder / "curve.csv").is_file()
         assert not (toy.runs / ".scratch").exists() or list((toy.runs / ".scratch").iterdir()) == []
+
+    def test_an_interrupted_build_says_what_is_left_and_keeps_what_is_done(self, toy):
+        change_notebook(toy, CURVE, work=self.HOLD + CURVE_CELLS["work"])
+        (toy.root / "hold").touch()
+        process = start(
+            """
+            from panelbook.errors import BookError
+            try:
+                with build_lock(project):
+                    run_all(project, [draw_run(), curve_run()])
+            except BookError as error:
+                sys.exit(f"{type(error).__name__}: {error}")
+            """,
+            toy.root,
+        )
+        try:
+            wait_for((toy.root / "begun").exists, "the second notebook to begin")
+            os.killpg(process.pid, signal.SIGINT)  # what Ctrl-C in a terminal does
+            out, _ = process.communicate(timeout=LIMIT_S)
+        finally:
+            process.kill()
+        assert process.returncode == 1, out
+        assert out.startswith("BuildStopped: Stopped with 1 of 2 notebooks not done"), out
+        assert read_manifest(toy.root / draw_run().folder) is not None
+        assert read_all(toy.root / curve_run().folder) == {}
+        (toy.root / "hold").unlink()
+        with build_lock(toy):
+            assert executed(run_all(toy, RUNS)) == ["curve.small"]
 
 
 class TestLock:

@@ -16,6 +16,7 @@ from panelbook.publish.results import (
     format_full,
     format_interval,
     format_value,
+    list_moves,
     read_results,
     row_estimate,
 )
@@ -258,3 +259,10 @@ class TestRead:
             read_results(self.write(tmp_path, {"gap": {}}))
         assert len(str(error.value).splitlines()) == 1
         assert re.search("lacks .*high, .*low, .*method", str(error.value))
+
+
+def test_moves_are_the_results_that_changed_came_or_went():
+    record = {"value": 1.0, "low": 0.0, "high": 2.0, "n_problems": 3, "n_draws": 6, "title": "t"}
+    before = {"same": record, "moved": record, "gone": record}
+    after = {"same": record | {"title": "renamed"}, "moved": record | {"high": 3.0}, "new": record}
+    assert list_moves(before, after) == ["moved", "new", "gone"]
