@@ -203,7 +203,9 @@ def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNod
         if cell.cell_type == "markdown":
             cell.source = rename(cell.source)
             if label and not titled and re.search(r"^# ", cell.source, re.M):
-                cell.source = re.sub(r"^(# .+)$", rf"\1 · {label}", cell.source, count=1, flags=re.M)
+                cell.source = re.sub(
+                    r"^(# .+)$", lambda title: f"{title[0]} · {label}", cell.source, count=1, flags=re.M
+                )
                 titled = True
         elif "figure" in cell.metadata.get("mystnb", {}):
             figure = cell.metadata["mystnb"]["figure"]

@@ -154,6 +154,10 @@ def read_results(path: Path) -> dict[str, dict[str, Any]]:
         raise ResultsError(f"{path} is missing. Run `panelbook build`.") from None
     except ValueError as error:
         raise ResultsError(f"{path} is not valid JSON: {error}") from None
+    if not isinstance(records, dict) or not all(isinstance(record, dict) for record in records.values()):
+        raise ResultsError(
+            f"{path} must map names to records; it begins {str(records)[:60]!r}. Use Results.save."
+        )
     for name, record in records.items():
         absent = {
             "value",
