@@ -9,11 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from toy_book import STAGES, make_checkout
 
 from panelbook.pipeline import stages
 from panelbook.project import Project
 from panelbook.rollouts import published
+
+# A deadline on one example measures the machine, not the code.
+settings.register_profile("panelbook", deadline=None)
+settings.load_profile("panelbook")
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500

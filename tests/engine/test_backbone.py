@@ -21,6 +21,11 @@ def documents(n: int = 16, seed: int = 0) -> list[backbone.Document]:
     return list(islice(stream_documents(seed), n))
 
 
+needs_weights = pytest.mark.skipif(
+    not (ABACUS / "model.safetensors").is_file(), reason="the miniature's weights are not committed yet"
+)
+
+
 @pytest.fixture(scope="module")
 def abacus() -> tuple[torch.nn.Module, backbone.PreTrainedTokenizerFast]:
     return load_backbone()
@@ -71,7 +76,7 @@ def test_same_seed_same_bits_other_seed_others() -> None:
     first, again, other = (
         pretrain(documents(), WORDS, replace(SHORT, seed=seed), every=2)[2] for seed in (1, 1, 2)
     )
-    assert replace(first, cpu_s=0.0) == replace(again, cpu_s=0.0)
+    assert first == again
     assert first.weights_sha256 != other.weights_sha256
     assert first.documents_sha256 == other.documents_sha256
 
@@ -161,7 +166,8 @@ def test_a_document_that_is_too_long_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n_steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"n_threads": 0}]
+    "wrong",
+    [{"n_steps": 0}, {"batch_size": 0}, {"learning_rate": 0.0}, {"n_threads": 0}, {"warmup_steps": 5000}],
 )
 def test_a_recipe_out_of_range_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -188,6 +194,7 @@ def test_a_folder_without_weights_says_what_to_do(tmp_path: Path) -> None:
 # --- the committed weights --------------------------------------------------------------------------
 
 
+@needs_weights
 def test_committed_weights_are_small_and_are_the_recorded_ones(abacus: tuple) -> None:
     model, tokenizer = abacus
     record = read_record()
@@ -199,6 +206,7 @@ def test_committed_weights_are_small_and_are_the_recorded_ones(abacus: tuple) ->
     assert json.loads((ABACUS / backbone.RECORD_NAME).read_text())["recipe"] == asdict(Recipe())
 
 
+@needs_weights
 def test_committed_weights_belong_to_the_documents_of_today() -> None:
     """If this fails, arithmetic changed: pretrain again."""
     record = read_record()
@@ -206,6 +214,7 @@ def test_committed_weights_belong_to_the_documents_of_today() -> None:
     assert backbone.digest_documents(corpus) == record.documents_sha256
 
 
+@needs_weights
 @pytest.mark.parametrize("arm", ["panel", "think"])
 def test_committed_weights_work_easy_exercises_out(abacus: tuple, arm: str) -> None:
     """Greedy decoding, so no seed is involved; the bar is far below what the weights reach."""
@@ -225,6 +234,7 @@ def test_committed_weights_work_easy_exercises_out(abacus: tuple, arm: str) -> N
     assert sum(right) / len(right) > 0.6
 
 
+@needs_weights
 @pytest.mark.slow
 def test_committed_weights_can_be_made_again() -> None:
     """Minutes, not seconds. Bit-equal on the machine that made them; elsewhere the loss must agree."""

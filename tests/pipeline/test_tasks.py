@@ -71,6 +71,7 @@ RUNS = (draw_run(), curve_run())
 def finished(tmp_path_factory):
     """Return a checkout with both runs finished, the report and the order in which they ended; do not write in it."""
     project = make_checkout(tmp_path_factory.mktemp("tasks") / "toy")
+    (project.root / ".git").mkdir()  # the top of a repository, where the scheduler would put its records
     ended: list[str] = []
     report = run_all(project, reversed(RUNS), on_end=lambda outcome: ended.append(outcome.run.id))
     return project, report, ended
@@ -93,7 +94,7 @@ class TestWhatHasToRun:
 
     def test_the_scheduler_keeps_its_records_with_what_is_generated(self, finished):
         names = {path.name for path in finished[0].root.iterdir()}
-        assert names == {"_config.yml", "notebooks", "params", "requirements.lock", "runs"}
+        assert names == {".git", "_config.yml", "notebooks", "params", "requirements.lock", "runs"}
 
     def test_an_edit_that_gives_the_same_bytes_stops_there(self, project):
         change_notebook(project, DRAW, work=DRAW_CELLS["work"] + "  # said otherwise")

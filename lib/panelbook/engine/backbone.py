@@ -26,7 +26,6 @@ import hashlib
 import json
 import math
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -83,7 +82,7 @@ class Recipe:
     """
 
     seed: int = 20260424
-    n_steps: int = 2000
+    n_steps: int = 2200
     batch_size: int = 32
     learning_rate: float = 6e-3
     rest_learning_rate: float = 3e-3
@@ -92,11 +91,10 @@ class Recipe:
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        if min(self.n_steps, self.batch_size, self.n_threads) < 1 or self.warmup_steps < 0:
-            raise ValueError(
-                "n_steps, batch_size and n_threads must be at least 1 and warmup_steps at least 0; "
-                f"got {self}."
-            )
+        if min(self.n_steps, self.batch_size, self.n_threads) < 1:
+            raise ValueError(f"n_steps, batch_size and n_threads must be at least 1; got {self}.")
+        if not 0 <= self.warmup_steps < self.n_steps:
+            raise ValueError(f"warmup_steps must lie in [0, n_steps); got {self}.")
         if not min(self.learning_rate, self.rest_learning_rate) > 0:
             raise ValueError(f"learning_rate and rest_learning_rate must be positive; got {self}.")
 
@@ -127,17 +125,13 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What is known about a set of weights: enough to make them again and to tell whether one has.
-
-    `cpu_s` is processor time, which on an idle machine and one thread is the time one waits.
-    """
+    """What is known about a set of weights: enough to make them again and to tell whether one has."""
 
     recipe: Recipe
     documents_sha256: str
     weights_sha256: str
     n_parameters: int
     torch_version: str
-    cpu_s: float
     curve: tuple[CurvePoint, ...]
 
 
@@ -274,7 +268,6 @@ def pretrain(
     ValueError
         If documents run out, hold an unknown word or are too long.
     """
-    started = time.process_time()
     corpus = list(islice(documents, recipe.n_documents))
     if len(corpus) < recipe.n_documents:
         raise ValueError(
@@ -307,7 +300,6 @@ def pretrain(
         weights_sha256=digest_weights(model),
         n_parameters=model.num_parameters(),
         torch_version=torch.__version__.partition("+")[0],
-        cpu_s=round(time.process_time() - started, 1),
         curve=tuple(curve),
     )
     return model.eval(), tokenizer, record

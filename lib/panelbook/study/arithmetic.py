@@ -39,10 +39,10 @@ Operands = tuple[int, ...]
 Level = Literal[1, 2, 3]
 LEVELS: tuple[Level, ...] = (1, 2, 3)
 # How often worked solutions are of level 1, 2, 3: the easy is practised most, and the hard is left to fail.
-PRACTICE = (3, 2, 1)
+PRACTICE = (4, 2, 1)
 
 # Probability that one step of a worked solution comes out wrong.
-SLIP_RATE = 0.03
+SLIP_RATE = 0.02
 # By how much a slip is off: a miscount, or a forgotten carry.
 SLIPS = (-10, -2, -1, 1, 2, 10)
 # Probability that the first attempt is waved through instead of checked by another strategy.
