@@ -379,8 +379,7 @@ class TestFailureRatioChange:
         counts = make_counts()
         copy = counts[counts["arm"] == "panel"].assign(arm="think")
         same = pd.concat([counts[counts["arm"] == "panel"], copy], ignore_index=True)
-        change = failure_ratio_change(same, "panel", "think", 1, 4, R)
-        assert (change.value, change.low, change.high) == pytest.approx((1, 1, 1))
+        assert failure_ratio_change(same, "panel", "think", 1, 4, R).value == pytest.approx(1)
 
     def test_a_ceiling_opens_the_gap_that_it_closes_in_points(self):
         # Failure 0.5 against 0.1 per draw, independent draws: 5 times as often at k = 1, more at k = 2.

@@ -476,7 +476,7 @@ def _heldout_row(benchmark: str, step: int, source: str, n_problems: int, correc
 
 def _lines(model: type[Record], folder: Path, name: str) -> Iterator[tuple[int, Record]]:
     """Yield (line number, record) of a JSONL file."""
-    for number, line in enumerate(_text(folder, name).splitlines(), start=1):
+    for number, line in enumerate(_text(folder, name).removesuffix("\n").split("\n"), start=1):
         where = f"{name}, line {number}"
         try:
             data = json.loads(line)
@@ -501,6 +501,10 @@ def _text(folder: Path, name: str) -> str:
         return (folder / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise PublishedDataError(f"{name} is missing from {folder}. Run `panelbook fetch`.") from None
+    except UnicodeDecodeError as error:
+        raise PublishedDataError(
+            f"{name} is not UTF-8 text: {error}. Delete it and run `panelbook fetch`."
+        ) from None
 
 
 def _validate(model: type[Record], data: object, where: str) -> Record:

@@ -91,6 +91,12 @@ def check_counts(counts: pd.DataFrame, name: str = "counts") -> pd.DataFrame:
     empty = table[[*COUNTS_KEY, "source", "n", "c"]].isna().any()
     if empty.any():
         raise TableError(f"{name}: column {empty.idxmax()!r} has missing values; every row needs one.")
+    for column in ("n", "c"):  # a cast to whole numbers would drop the fraction without a word
+        cut = table[column] != counts[column]
+        if cut.any():
+            raise TableError(
+                f"{name}: column {column!r} holds {counts[column][cut].iloc[0]!r}; counts are whole numbers."
+            )
     wrong = table[(table["n"] < 1) | (table["c"] < 0) | (table["c"] > table["n"])]
     if len(wrong):
         row = wrong.iloc[0]
