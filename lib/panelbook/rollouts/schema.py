@@ -95,7 +95,8 @@ def check_counts(counts: pd.DataFrame, name: str = "counts") -> pd.DataFrame:
         cut = table[column] != counts[column]
         if cut.any():
             raise TableError(
-                f"{name}: column {column!r} holds {counts[column][cut].iloc[0]!r}; counts are whole numbers."
+                f"{name}: a column has values of the wrong type: {column!r} holds "
+                f"{float(counts[column][cut].iloc[0])}; counts are whole numbers."
             )
     wrong = table[(table["n"] < 1) | (table["c"] < 0) | (table["c"] > table["n"])]
     if len(wrong):
