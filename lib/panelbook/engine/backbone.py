@@ -77,8 +77,7 @@ class Recipe:
     weight_decay
         Of the weight matrices.
     n_threads
-        Threads of torch during pretraining: sums are split by thread, so it is part of the result. One is
-        hardly slower than two at this size, and much faster where other work shares the cores.
+        Threads of torch during pretraining: sums are split by thread, so it is part of the result.
     """
 
     seed: int = 20260424
@@ -88,7 +87,7 @@ class Recipe:
     rest_learning_rate: float = 3e-3
     warmup_steps: int = 100
     weight_decay: float = 0.05
-    n_threads: int = 1
+    n_threads: int = 2
 
     def __post_init__(self) -> None:
         if min(self.n_steps, self.batch_size, self.n_threads) < 1:

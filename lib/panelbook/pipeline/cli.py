@@ -221,15 +221,14 @@ def tidy(
     ] = False,
 ) -> None:
     """Bring notebooks into their tracked form: no outputs, allowed metadata, parameters as their stage declares."""
-    from panelbook.pipeline.notebook import clean_source, read_notebook, write_notebook
+    from panelbook.pipeline.notebook import clean_source, format_notebook, read_notebook, write_notebook
     from panelbook.pipeline.stages import STAGES
 
     project = Project.find()
     for stage in STAGES.values():
         path = project.notebooks / stage.notebook
-        notebook = read_notebook(path)
-        tidied = clean_source(notebook, stage.params)
-        if tidied == notebook:
+        tidied = clean_source(read_notebook(path), stage.params)
+        if format_notebook(tidied) == path.read_text(encoding="utf-8"):
             continue
         if check:
             raise BookError(f"{stage.notebook} is not in its tracked form. Run `panelbook tidy`.")

@@ -39,10 +39,14 @@ def read_notebook(path: Path) -> NotebookNode:
         raise BookError(f"{path} is not a readable notebook: {type(error).__name__}: {why}") from None
 
 
+def format_notebook(notebook: NotebookNode) -> str:
+    """Return a notebook as the text of its file, with a final newline and sorted keys."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
 def write_notebook(notebook: NotebookNode, path: Path) -> None:
-    """Write a notebook with a final newline and sorted keys."""
-    text = json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True)
-    path.write_text(text + "\n", encoding="utf-8")
+    """Write a notebook in the form of `format_notebook`."""
+    path.write_text(format_notebook(notebook), encoding="utf-8")
 
 
 def clean_source(notebook: NotebookNode, params: type[StageParams]) -> NotebookNode:

@@ -5,16 +5,20 @@ side by side; killed in the middle, it redoes only what had not finished. Every 
 `run_stage`. Workers are threads: the work itself happens in the kernels that they start.
 """
 
+import contextlib
 import os
+import signal
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import filelock
+import psutil
 
 from panelbook.errors import BookError
 from panelbook.pipeline.run import CellCallback, Outcome, StageFailed, clear_scratch, code_key, run_stage
@@ -89,15 +93,19 @@ def run_all(
     ------
     StageFailed
         Before anything runs, if a run reads a file that is neither there nor made by another.
+    BuildStopped
+        If the reader interrupts it (Ctrl-C): running kernels are ended, what had finished is kept.
     BookError
         If the runs read from each other in a circle.
     """
     import pytask  # deferred: two seconds that `--help` and `params` should not pay
 
     pytask.console.quiet = True  # the command line has its own display
-    report, lock = Report(), threading.Lock()
+    report, lock, stopping = Report(), threading.Lock(), threading.Event()
 
     def perform(run: StageRun) -> None:
+        if stopping.is_set():  # pytask had queued it before the interrupt
+            raise BuildStopped(run.id)
         with lock:
             on_start(run)
 
@@ -119,15 +127,16 @@ def run_all(
     # Pytask keeps its records beside its configuration; left alone it would put them at the top of the checkout.
     config = project.runs / "pytask.toml"
     config.write_text("[tool.pytask.ini_options]\n", encoding="utf-8")
-    session = pytask.build(
-        tasks=[_make_task(project, run, perform) for run in runs],
-        config=config,
-        paths=project.runs,
-        n_workers=max(1, min(n_workers, len(runs))),
-        parallel_backend="threads",
-        capture="no",
-        verbose=0,
-    )
+    with _kernels_end_on_interrupt(stopping):
+        session = pytask.build(
+            tasks=[_make_task(project, run, perform) for run in runs],
+            config=config,
+            paths=project.runs,
+            n_workers=max(1, min(n_workers, len(runs))),
+            parallel_backend="threads",
+            capture="no",
+            verbose=0,
+        )
     for result in session.execution_reports:
         name = result.task.name.rpartition("/")[2]
         if result.outcome == pytask.TaskOutcome.FAIL and result.exc_info and result.exc_info[1]:
@@ -136,16 +145,44 @@ def run_all(
             report.unchanged.append(name)
         elif result.outcome != pytask.TaskOutcome.SUCCESS:
             report.skipped.append(name)
-    if session.exit_code == pytask.ExitCode.DAG_FAILED:
-        raise BookError(
-            "The scheduler could not order the stages: does a stage read what a later one writes?"
-        )
-    if left := len(runs) - len(session.execution_reports):  # pytask ends in good order when it is interrupted
+    if stopping.is_set():
+        left = len(runs) - len(report.executed) - len(report.unchanged)
         raise BuildStopped(
             f"Stopped with {left} of {len(runs)} notebooks not done. What had finished is kept; run the same "
             "command again for the rest."
         )
+    if session.exit_code == pytask.ExitCode.DAG_FAILED:
+        raise BookError(
+            "The scheduler could not order the stages: does a stage read what a later one writes?"
+        )
     return report
+
+
+@contextmanager
+def _kernels_end_on_interrupt(stopping: threading.Event) -> Iterator[None]:
+    """Answer Ctrl-C at once: without this, pytask would wait for the running notebooks, a training among them.
+
+    Kernels live in process groups of their own, which the terminal's interrupt does not reach.
+    """
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        stopping.set()  # it came outside pytask's own handling
+        raise
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _check_inputs(project: Project, runs: list[StageRun]) -> None:
