@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: book test lint bench smoke clean lock readme
+.PHONY: book test lint bench smoke clean lock readme pretrain
 
 book: $(READY)  ## execute what has changed and render _build/html
 	$(BIN)/panelbook build
@@ -17,6 +17,9 @@ lint: $(READY)  ## style, types, and which room may import which
 
 smoke: $(READY)  ## the same book with few resamples, for continuous integration
 	$(BIN)/panelbook build --profile smoke
+
+pretrain: $(READY)  ## make the miniature's weights again from their seed and hold them to the committed ones
+	$(BIN)/pytest -m pretrain
 
 bench: $(READY)  ## timings, as ratios against a plain reference in the same run
 	$(BIN)/python -m benchmarks --build

@@ -21,11 +21,6 @@ def documents(n: int = 16, seed: int = 0) -> list[backbone.Document]:
     return list(islice(stream_documents(seed), n))
 
 
-needs_weights = pytest.mark.skipif(
-    not (ABACUS / "model.safetensors").is_file(), reason="the miniature's weights are not committed yet"
-)
-
-
 @pytest.fixture(scope="module")
 def abacus() -> tuple[torch.nn.Module, backbone.PreTrainedTokenizerFast]:
     return load_backbone()
@@ -194,7 +189,6 @@ def test_a_folder_without_weights_says_what_to_do(tmp_path: Path) -> None:
 # --- the committed weights --------------------------------------------------------------------------
 
 
-@needs_weights
 def test_committed_weights_are_small_and_are_the_recorded_ones(abacus: tuple) -> None:
     model, tokenizer = abacus
     record = read_record()
@@ -206,7 +200,6 @@ def test_committed_weights_are_small_and_are_the_recorded_ones(abacus: tuple) ->
     assert json.loads((ABACUS / backbone.RECORD_NAME).read_text())["recipe"] == asdict(Recipe())
 
 
-@needs_weights
 def test_committed_weights_belong_to_the_documents_of_today() -> None:
     """If this fails, arithmetic changed: pretrain again."""
     record = read_record()
@@ -214,7 +207,6 @@ def test_committed_weights_belong_to_the_documents_of_today() -> None:
     assert backbone.digest_documents(corpus) == record.documents_sha256
 
 
-@needs_weights
 @pytest.mark.parametrize("arm", ["panel", "think"])
 def test_committed_weights_work_easy_exercises_out(abacus: tuple, arm: str) -> None:
     """Greedy decoding, so no seed is involved; the bar is far below what the weights reach."""
@@ -234,8 +226,7 @@ def test_committed_weights_work_easy_exercises_out(abacus: tuple, arm: str) -> N
     assert sum(right) / len(right) > 0.6
 
 
-@needs_weights
-@pytest.mark.slow
+@pytest.mark.pretrain
 def test_committed_weights_can_be_made_again() -> None:
     """Minutes, not seconds. Bit-equal on the machine that made them; elsewhere the loss must agree."""
     record = read_record()
