@@ -7,6 +7,9 @@ from panelbook.errors import BookError
 
 MARKERS = ("_config.yml", "notebooks", "params")
 
+DEFAULT_PROFILE = "miniature"
+"""What `make book` builds: a file of `params/`, without suffix."""
+
 
 @dataclass(frozen=True)
 class Project:

@@ -17,7 +17,7 @@ from panelbook.pipeline.run import StageFailed, git_state
 from panelbook.pipeline.stages import NOTEBOOK, RESULTS, StageRun
 from panelbook.pipeline.tasks import Report, run_all
 from panelbook.project import Project
-from panelbook.publish.headline import headline_table, read_headlines
+from panelbook.publish.headline import headline_table, live_table, read_headlines
 from panelbook.publish.pages import CHAPTERS, Chapter, Stamp, render_book, stage_book
 from panelbook.publish.results import read_results
 from panelbook.rollouts import published
@@ -68,6 +68,7 @@ def execute_runs(project: Project, runs: Iterable[StageRun], display: StageDispl
             n_workers=n_workers,
             on_start=display.start,
             on_cell=display.cell,
+            on_note=display.note,
             on_end=display.end,
         )
     if report.failed:
@@ -87,7 +88,7 @@ def without_published(runs: list[StageRun]) -> tuple[list[StageRun], list[StageR
     for run in runs:
         folders = {other.folder.as_posix() for other in blocked}
         reads_blocked = any(Path(name).parent.as_posix() in folders for name in run.inputs)
-        if run.stage.needs_published or reads_blocked:
+        if run.params.needs_published or reads_blocked:
             blocked.append(run)
     return [run for run in runs if run not in blocked], blocked
 
@@ -132,10 +133,15 @@ def render(
         results,
         link=lambda run, text: f"{{doc}}`{text} <{pages[run]}>`",
     )
+    live = live_table(
+        read_headlines(project.params / "live.yml"),
+        results,
+        link=lambda run, text: f"{{doc}}`{text} <{pages[run]}>`",
+    )
     note = f":::{{warning}}\n{missing}\n:::\n\n" if missing else ""
     commit, dirty = git_state(project.root)
     stamp = Stamp(commit, dirty, published.registry_hash(), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    digest = stage_book(project, staged, chapters, {"headline.md": note + table}, stamp)
+    digest = stage_book(project, staged, chapters, {"headline.md": note + table, "live.md": live}, stamp)
     rendered = render_book(staged, html_dir, digest, html_dir.with_name(html_dir.name + ".log"))
     return Rendered(html_dir / "index.html", rendered)
 
@@ -160,6 +166,7 @@ def _chapter(project: Project, run: StageRun, missing: str) -> Chapter:
     return Chapter(
         stage=run.stage.name,
         name=run.page,
+        study=run.params.study,
         group=run.group,
         label=f"{run.params.label} ({run.variant})" if run.variant else run.params.label,
         anchor=anchor[1],

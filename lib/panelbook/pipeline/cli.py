@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from panelbook.errors import BookError
-from panelbook.project import Project
+from panelbook.project import DEFAULT_PROFILE, Project
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,7 +27,6 @@ errors = Console(stderr=True)
 
 Records = dict[str, dict[str, Any]]
 
-DEFAULT_PROFILE = "published"
 ProfileOption = Annotated[str, typer.Option("--profile", help="A file of params/, without .yml.")]
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=1, help="Notebooks executed side by side.")]
 
@@ -124,7 +123,8 @@ def run(
         with display:
             for r in chosen:
                 display.start(r)
-                display.end(run_stage(project, r, force=True, on_cell=functools.partial(display.cell, r)))
+                cell, note = (functools.partial(show, r) for show in (display.cell, display.note))
+                display.end(run_stage(project, r, force=True, on_cell=cell, on_note=note))
         for baseline, variant in zip(baselines, chosen, strict=True):
             if overrides:
                 _print_moves(
@@ -148,6 +148,7 @@ def params(
     profile: ProfileOption = DEFAULT_PROFILE,
 ) -> None:
     """Show what a stage can be asked to vary: name, type, default, the profile's values, meaning."""
+    from panelbook.pipeline.params import default_of
     from panelbook.pipeline.stages import STAGES, find_stage, plan
 
     runs = plan(Project.find(), profile)
@@ -163,9 +164,9 @@ def params(
     chosen = [r for r in runs if r.stage.name == name and group in ("", r.group)]
     table = Table("parameter", "type", "default", *(r.group for r in chosen), "meaning")
     for field in dataclasses.fields(cls):
-        values = [_changed(getattr(r.params, field.name), field.default) for r in chosen]
+        values = [_changed(getattr(r.params, field.name), default_of(field)) for r in chosen]
         table.add_row(
-            field.name, hints[field.name].__name__, str(field.default), *values, field.metadata["help"]
+            field.name, hints[field.name].__name__, str(default_of(field)), *values, field.metadata["help"]
         )
     console.print(table)
 

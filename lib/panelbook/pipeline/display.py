@@ -34,6 +34,7 @@ class StageDisplay:
             MofNCompleteColumn(),
             TextColumn("cells"),
             TimeElapsedColumn(),
+            TextColumn("{task.fields[note]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -51,7 +52,7 @@ class StageDisplay:
 
     def start(self, run: StageRun) -> None:
         """Show that a run is under way."""
-        self._tasks[run.id] = self.progress.add_task(run.id, total=None)
+        self._tasks[run.id] = self.progress.add_task(run.id, total=None, note="")
         self._spoken[run.id] = time.monotonic()
 
     def cell(self, run: StageRun, done: int, total: int) -> None:
@@ -60,6 +61,13 @@ class StageDisplay:
         if not self.console.is_terminal and time.monotonic() - self._spoken[run.id] > QUIET_S:
             self._spoken[run.id] = time.monotonic()
             self.console.print(f"  {run.id}: cell {done} of {total}", markup=False)
+
+    def note(self, run: StageRun, line: str) -> None:
+        """Show how far a long cell has come, in its own words."""
+        self.progress.update(self._tasks[run.id], note=line)
+        if not self.console.is_terminal and time.monotonic() - self._spoken[run.id] > QUIET_S:
+            self._spoken[run.id] = time.monotonic()
+            self.console.print(f"  {run.id}: {line}", markup=False, highlight=False)
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar by one line that stays."""

@@ -8,7 +8,9 @@ repeatable and quiet.
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,15 @@ from nbclient.exceptions import DeadKernelError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, papermill_engines
 
+from panelbook.rollouts.progress import VARIABLE
+
 OnCell = Callable[[int, int], None]
 """Called with (cells finished, cells in all) whenever a cell ends."""
+
+OnNote = Callable[[str], None]
+"""Called with the line of progress that a long cell last told (`panelbook.rollouts.progress`)."""
+
+NOTE_EVERY_S = 1.0
 
 KERNEL_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
@@ -89,6 +98,7 @@ def execute(
     *,
     cwd: Path,
     on_cell: OnCell = lambda done, total: None,
+    on_note: OnNote = lambda line: None,
 ) -> nbformat.NotebookNode:
     """Execute `notebook` in a new kernel of this interpreter and return it with its outputs.
 
@@ -103,8 +113,8 @@ def execute(
         Checked values for the cell tagged `parameters`.
     cwd
         Working directory of the kernel.
-    on_cell
-        Progress callback.
+    on_cell, on_note
+        Progress callbacks.
 
     Raises
     ------
@@ -115,19 +125,44 @@ def execute(
     """
     with tempfile.TemporaryDirectory(prefix="panelbook-ipython-") as ipython_dir:
         # Without a profile folder of its own, kernels started together race for the same history file.
-        environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir}
+        note = Path(ipython_dir, "progress.txt")
+        environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir, VARIABLE: str(note)}
         # The interpreter's own kernel first, whatever kernels the reader has registered under that name.
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
-        return papermill.execute_notebook(
-            notebook,
-            str(output),
-            parameters=dict(parameters),
-            engine_name="panelbook",
-            kernel_name="python3",
-            progress_bar=False,
-            request_save_on_cell_execute=False,
-            on_cell=on_cell,
-            kernel_cwd=cwd,
-            kernel_env=environment,
-            kernel_log=output.with_suffix(".log"),
-        )
+        with _watch(note, on_note):
+            return papermill.execute_notebook(
+                notebook,
+                str(output),
+                parameters=dict(parameters),
+                engine_name="panelbook",
+                kernel_name="python3",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                on_cell=on_cell,
+                kernel_cwd=cwd,
+                kernel_env=environment,
+                kernel_log=output.with_suffix(".log"),
+            )
+
+
+@contextmanager
+def _watch(note: Path, on_note: OnNote) -> Iterator[None]:
+    """Pass on what the notebook writes to its progress file."""
+    done = threading.Event()
+
+    def follow() -> None:
+        told = ""
+        while not done.wait(NOTE_EVERY_S):
+            with suppress(OSError):
+                line = note.read_text(encoding="utf-8")
+                if line != told:
+                    told = line
+                    on_note(line)
+
+    thread = threading.Thread(target=follow, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, get_type_hints
 
@@ -19,7 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
 from panelbook.measure.uncertainty import Resampling
-from panelbook.project import Project
+from panelbook.project import DEFAULT_PROFILE, Project
+
+MINIATURE_RECORD = "lib/panelbook/engine/abacus/training.json"
 
 POINTLESS_FLOAT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 """1e-4 as everyone writes it; YAML 1.1 asks for 1.0e-4 and takes this for text."""
@@ -34,14 +36,31 @@ def param(default: Any, help: str) -> Any:
     return field(default=default, metadata={"help": help})
 
 
-def artefact(name: str) -> Any:
+def artefact(name: str, by_hand: str = "published_data/all") -> Any:
     """Declare a file that another stage writes.
 
-    The runner fills in the path of the profile's own file. The default, the published study's, is what a
-    notebook opened by hand reads.
+    The runner fills in the path of the profile's own file; a profile that gives "" does without. The default
+    is what a notebook opened by hand reads: the file of the run `by_hand` of the default profile.
     """
-    default = f"runs/published/published_data/all/{name}"
-    return field(default=default, metadata={"help": f"{name}, from the project's root", "artefact": name})
+    metadata = {"help": f"{name}, from the project's root", "artefact": name}
+    return field(default=f"runs/{DEFAULT_PROFILE}/{by_hand}/{name}", metadata=metadata)
+
+
+def artefacts(name: str, by_hand: Sequence[str]) -> Any:
+    """Declare files of one name that several runs write, such as the rollouts of every arm; see `artefact`."""
+    metadata = {"help": f"every {name}, from the project's root", "artefact": name}
+    paths = [f"runs/{DEFAULT_PROFILE}/{run}/{name}" for run in by_hand]
+    return field(default_factory=lambda: list(paths), metadata=metadata)
+
+
+def input_file(default: str, help: str) -> Any:
+    """Declare a file that no stage writes but that the result depends on; "" for none."""
+    return field(default=default, metadata={"help": help, "input": True})
+
+
+def default_of(f: "dataclasses.Field[Any]") -> Any:
+    """Return the default of a parameter."""
+    return f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +79,11 @@ class StageParams:
     n_resamples: int = param(4000, "bootstrap resamples of problems")
     confidence: float = param(0.95, "confidence level of every interval, as a fraction")
     output_dir: str = param("runs/by-hand", "folder for its files, from the project's root")
+
+    @property
+    def needs_published(self) -> bool:
+        """Whether the notebook reads the published study's files themselves."""
+        return False
 
     def __post_init__(self) -> None:
         try:
@@ -95,12 +119,17 @@ class StageParams:
 class PublishedDataParams(StageParams):
     """Stage `published_data`."""
 
+    @property
+    def needs_published(self) -> bool:
+        """Return True."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class TwoArmParams(StageParams):
     """A chapter that compares two arms on one benchmark."""
 
-    benchmark: str = param("aime", "which problems: math500_s50, math500_l5, aime or olympiad")
+    benchmark: str = param("aime", "which problems: math500_s50, math500_l5, aime, olympiad or arithmetic")
     first: str = param("panel", "the arm under study")
     second: str = param("thinking", "the arm it is compared with")
 
@@ -195,6 +224,185 @@ class HillClimbParams(StageParams):
             raise ValueError(f"step_from must come before step_to; got {self.step_from} and {self.step_to}.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class LiveParams(StageParams):
+    """What the stages of the live study share."""
+
+    study: str = param("miniature", "which study the rows belong to")
+    profile: str = field(
+        default=DEFAULT_PROFILE, metadata={"help": "profile that the run belongs to", "profile": True}
+    )
+
+    @property
+    def work(self) -> str:
+        """Folder of shards and checkpoints: kept from run to run, so that a killed run goes on."""
+        return f"runs/{self.profile}/work"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneParams(LiveParams):
+    """Stage `backbone`."""
+
+    weights: str = input_file(MINIATURE_RECORD, "record of the committed weights")
+    retrain: bool = param(False, "pretrain from scratch even if the committed weights match (eight minutes)")
+    n_documents: int = param(4000, "worked solutions looked at for the statistics")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemsParams(LiveParams):
+    """Stage `problems`."""
+
+    benchmark: str = param("arithmetic", "arithmetic, olympiad_pool, or a benchmark of study/problems")
+    n_per_level: int = param(16, "arithmetic: exercises of each family and level")
+    n_heldout_per_source: int = param(12, "problems of each source that no training may see")
+    n_train_per_source: int = param(0, "the most training problems of each source; 0 keeps all")
+    threshold: float = param(0.7, "similarity of shingles from which two problems are near-duplicates")
+
+    @property
+    def needs_published(self) -> bool:
+        """Whether the pool is the published one."""
+        return self.benchmark == "olympiad_pool"
+
+    def check(self) -> None:
+        """Check numbers of problems and the threshold."""
+        super().check()
+        if self.n_per_level < 1 or self.n_heldout_per_source < 1 or self.n_train_per_source < 0:
+            raise ValueError(
+                "n_per_level and n_heldout_per_source must be at least 1, n_train_per_source at least 0; got "
+                f"{self.n_per_level}, {self.n_heldout_per_source} and {self.n_train_per_source}."
+            )
+        if not 0 < self.threshold <= 1:
+            raise ValueError(f"threshold must lie in (0, 1]; got {self.threshold}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParams(LiveParams):
+    """A stage that asks a model."""
+
+    engine: str = param("local", "local (transformers, in the kernel) or tinker (the Tinker service)")
+    model: str = param("abacus", "abacus (the miniature), a Hugging Face id or folder, or a Tinker model")
+    weights: str = input_file(MINIATURE_RECORD, "record of the miniature's weights")
+    problems: str = artefact("problems.parquet", "problems/arithmetic")
+    arm: str = param("panel", "panel, think, no_panel or native")
+    max_tokens: int = param(112, "limit on the length of a completion, in tokens")
+    temperature: float = param(1.0, "1.0 draws from the model's own distribution")
+    tag_coef: float = param(0.2, "weight of the tags in the reward")
+    batch_size: int = param(256, "draws decoded side by side")
+    n_calls: int = param(1, "engine calls under way at once; a service gains from several")
+
+    def check(self) -> None:
+        """Check engine, arm and limits."""
+        super().check()
+        if self.engine not in ("local", "tinker"):
+            raise ValueError(f"engine must be local or tinker; got {self.engine!r}.")
+        if self.arm not in ("panel", "think", "no_panel", "native"):
+            raise ValueError(f"arm must be panel, think, no_panel or native; got {self.arm!r}.")
+        if min(self.max_tokens, self.batch_size, self.n_calls) < 1 or self.temperature < 0:
+            raise ValueError(
+                "max_tokens, batch_size and n_calls must be at least 1, temperature at least 0; got "
+                f"{self.max_tokens}, {self.batch_size}, {self.n_calls} and {self.temperature}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutsParams(ModelParams):
+    """Stage `rollouts`."""
+
+    n_samples: int = param(16, "draws per problem")
+
+    def check(self) -> None:
+        """Check the number of draws."""
+        super().check()
+        if self.n_samples < 2:
+            raise ValueError(f"n_samples must be at least 2, or no draw can differ; got {self.n_samples}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CountsParams(LiveParams):
+    """Stage `counts`."""
+
+    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedParams(LiveParams):
+    """Stage `embed`."""
+
+    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+    encoder: str = param("minilm", "minilm (from its Python package) or the hub id of a sentence encoder")
+    n_embedded: int = param(4, "draws of each problem that are embedded, the first ones")
+    window_chars: int = param(2000, "characters of each trace that are embedded")
+    cluster_eps: float = param(0.25, "DBSCAN: largest cosine distance within a cluster")
+    bare: bool = param(True, "measure again without the labels of turns (the miniature has them)")
+
+    def check(self) -> None:
+        """Check the number of draws."""
+        super().check()
+        if self.n_embedded < 2 or self.window_chars < 1:
+            raise ValueError(
+                "n_embedded must be at least 2 and window_chars at least 1; got "
+                f"{self.n_embedded} and {self.window_chars}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CasesParams(LiveParams):
+    """Stage `cases`."""
+
+    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+    first: str = param("panel", "the arm under study")
+    second: str = param("think", "the arm it is compared with")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainParams(ModelParams):
+    """Stage `train`."""
+
+    bands: str = artefact("band_by_problem.csv", "variance_band/arithmetic")
+    start: str = input_file("", "checkpoints.json of the run whose last checkpoint this one starts from")
+    train_seed: int = param(1, "seed of adapter, visits and training draws")
+    n_steps: int = param(60, "updates")
+    groups_per_step: int = param(16, "problems visited in one update")
+    group_size: int = param(8, "draws of a problem in one update (G)")
+    learning_rate: float = param(1e-3, "of Adam")
+    rank: int = param(8, "of the LoRA adapter")
+    sampling: str = param(
+        "proportional", "visits: round_robin over sources, or proportional to their problems"
+    )
+    drop_constant_groups: bool = param(True, "leave groups of equal rewards out of the update")
+    checkpoint_every: int = param(15, "updates between checkpoints")
+    kl_draws: int = param(32, "draws per update on which the divergence from the start is estimated")
+    n_heldout_samples: int = param(8, "draws per held-out problem and checkpoint")
+    encoder: str = param("minilm", "encoder of the spread before and after")
+    n_embedded: int = param(
+        4, "draws per held-out problem embedded at the first and last checkpoint; 0 for none"
+    )
+
+    def check(self) -> None:
+        """Check steps, groups and rates."""
+        super().check()
+        if min(self.n_steps, self.groups_per_step, self.checkpoint_every, self.n_heldout_samples) < 1:
+            raise ValueError("n_steps, groups_per_step, checkpoint_every and n_heldout_samples start at 1.")
+        if self.group_size < 2 or self.learning_rate <= 0 or self.rank < 1 or self.kl_draws < 0:
+            raise ValueError(
+                "group_size must be at least 2, learning_rate above 0, rank at least 1, kl_draws at least 0; got "
+                f"{self.group_size}, {self.learning_rate}, {self.rank} and {self.kl_draws}."
+            )
+        if self.sampling not in ("round_robin", "proportional"):
+            raise ValueError(f"sampling must be round_robin or proportional; got {self.sampling!r}.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchedClimbParams(LiveParams):
+    """Stage `matched_climb`."""
+
+    heldout: list[str] = artefacts("heldout.parquet", ["train/panel_1", "train/think_1"])
+    metrics: list[str] = artefacts("metrics.parquet", ["train/panel_1", "train/think_1"])
+    first: str = param("panel", "the arm under study")
+    second: str = param("think", "the arm it is compared with")
+    k: int = param(8, "draws of the pass@k beside pass@1")
+
+
 def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str, Any]:
     """Check names and types of `values` against the dataclass `cls`.
 
@@ -252,7 +460,7 @@ def render_parameters_cell(cls: type[StageParams], values: Mapping[str, Any] | N
     hints = get_type_hints(cls)
     values = values or {}
     return "\n".join(
-        f"{f.name}: {_spell(hints[f.name])} = {_literal(values.get(f.name, f.default))}  # {f.metadata['help']}"
+        f"{f.name}: {_spell(hints[f.name])} = {_literal(values.get(f.name, default_of(f)))}  # {f.metadata['help']}"
         for f in dataclasses.fields(cls)
     )
 
@@ -312,7 +520,8 @@ def _read_inherited(project: Project, name: str, seen: tuple[str, ...]) -> dict[
     if name in seen:
         raise ParamError(f"params/{name}.yml inherits from itself: {' -> '.join((*seen, name))}.")
     if not path.is_file():
-        known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem != "base")
+        other = ("base", "headline", "live")  # what every profile inherits, and the tables of the front page
+        known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem not in other)
         raise ParamError(f"There is no profile {name!r} (params/{name}.yml).{nearest(name, known)}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -355,4 +564,4 @@ def _spell(hint: Any) -> str:
 
 def _literal(value: Any) -> str:
     """Write a value as Python source, strings in double quotes."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | list) else repr(value)

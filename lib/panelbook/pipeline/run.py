@@ -29,7 +29,7 @@ from typing import Any, Literal
 from papermill import PapermillExecutionError
 
 from panelbook.errors import BookError
-from panelbook.pipeline.kernel import KernelDied, OnCell, execute
+from panelbook.pipeline.kernel import KernelDied, OnCell, OnNote, execute
 from panelbook.pipeline.notebook import canonicalise, hash_code, read_notebook, write_notebook
 from panelbook.pipeline.stages import MANIFEST, NOTEBOOK, RESULTS, StageRun
 from panelbook.project import Project
@@ -56,7 +56,12 @@ class Outcome:
 
 
 def run_stage(
-    project: Project, run: StageRun, *, force: bool = False, on_cell: OnCell = lambda done, total: None
+    project: Project,
+    run: StageRun,
+    *,
+    force: bool = False,
+    on_cell: OnCell = lambda done, total: None,
+    on_note: OnNote = lambda line: None,
 ) -> Outcome:
     """Execute one stage unless its folder already holds the result of the same key.
 
@@ -70,6 +75,8 @@ def run_stage(
         Execute even if nothing has changed.
     on_cell
         Called with (cells finished, cells in all).
+    on_note
+        Called with a line of progress from within a long cell.
 
     Raises
     ------
@@ -85,7 +92,7 @@ def run_stage(
     scratch = project.runs / ".scratch" / f"{run.id}-{uuid.uuid4().hex[:8]}"
     try:
         scratch.mkdir(parents=True)
-        _execute_in(project, run, scratch, on_cell)
+        _execute_in(project, run, scratch, on_cell, on_note)
         _check_outputs(run, scratch)
         wall_s = time.monotonic() - started
         _write_json(scratch / MANIFEST, _manifest(project, run, key, scratch, wall_s))
@@ -146,7 +153,7 @@ def code_key(project: Project, run: StageRun) -> str:
         json.dumps(params, sort_keys=True),
         hash_library(modules),
         hash_file(project.root / "requirements.lock"),
-        published.registry_hash() if run.stage.needs_published else "",
+        published.registry_hash() if run.params.needs_published else "",
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
@@ -214,13 +221,13 @@ def clear_scratch(project: Project) -> None:
     shutil.rmtree(project.runs / ".scratch", ignore_errors=True)
 
 
-def _execute_in(project: Project, run: StageRun, scratch: Path, on_cell: OnCell) -> None:
+def _execute_in(project: Project, run: StageRun, scratch: Path, on_cell: OnCell, on_note: OnNote) -> None:
     """Execute the notebook into `scratch`, and turn a failing cell into one screen of text."""
     notebook = read_notebook(project.notebooks / run.stage.notebook)
     values = dataclasses.asdict(run.params) | {"output_dir": str(scratch)}
     target = scratch / NOTEBOOK
     try:
-        executed = execute(notebook, target, values, cwd=project.root, on_cell=on_cell)
+        executed = execute(notebook, target, values, cwd=project.root, on_cell=on_cell, on_note=on_note)
     except PapermillExecutionError as error:
         kept = _keep_failed(project, run, scratch)
         raise StageFailed(_describe_failure(run, notebook, error, project.relative(kept))) from None
@@ -303,7 +310,7 @@ def _manifest(project: Project, run: StageRun, key: str, scratch: Path, wall_s: 
         "outputs": {name: hash_file(scratch / name) for name in run.outputs},
         "commit": commit,
         "dirty": dirty,
-        "published_commit": published.COMMIT if run.stage.needs_published else None,
+        "published_commit": published.COMMIT if run.params.needs_published else None,
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "versions": {name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
@@ -342,3 +349,6 @@ def _move_into_place(scratch: Path, folder: Path) -> None:
 
 CellCallback = Callable[[StageRun, int, int], None]
 """Called with (run, cells finished, cells in all) by everything that runs several stages."""
+
+NoteCallback = Callable[[StageRun, str], None]
+"""Called with (run, line of progress) by everything that runs several stages."""

@@ -29,7 +29,6 @@ class Stage:
     notebook: str
     params: type[StageParams]
     writes: tuple[str, ...] = ()
-    needs_published: bool = False
 
 
 PUBLISHED_TABLES = ("counts", "spread", "token_buckets", "heldout", "training", "pool")
@@ -42,17 +41,40 @@ STAGES: dict[str, Stage] = {
             "05_published_data.ipynb",
             p.PublishedDataParams,
             writes=tuple(f"{name}.parquet" for name in PUBLISHED_TABLES),
-            needs_published=True,
         ),
+        Stage("backbone", "00_backbone.ipynb", p.BackboneParams, writes=("curve.csv",)),
+        Stage("problems", "10_problems.ipynb", p.ProblemsParams, writes=("problems.parquet", "audit.csv")),
+        Stage("rollouts", "20_rollouts.ipynb", p.RolloutsParams, writes=("rollouts.parquet",)),
+        Stage("cases", "22_cases.ipynb", p.CasesParams, writes=("cases.csv",)),
+        Stage("counts", "25_counts.ipynb", p.CountsParams, writes=("counts.parquet",)),
+        Stage("embed", "28_embed.ipynb", p.EmbedParams, writes=("spread.parquet",)),
         Stage("diversity", "30_diversity.ipynb", p.DiversityParams, writes=("spread_by_problem.csv",)),
         Stage("pass_at_k", "40_pass_at_k.ipynb", p.PassAtKParams, writes=("curve.csv", "gap.csv")),
         Stage("token_efficiency", "50_token_efficiency.ipynb", p.TokenEfficiencyParams, writes=("cost.csv",)),
         Stage("token_buckets", "52_token_buckets.ipynb", p.TokenBucketsParams, writes=("buckets.csv",)),
         Stage(
-            "variance_band", "60_variance_band.ipynb", p.VarianceBandParams, writes=("bands.csv", "joint.csv")
+            "variance_band",
+            "60_variance_band.ipynb",
+            p.VarianceBandParams,
+            writes=("bands.csv", "joint.csv", "band_by_problem.csv"),
+        ),
+        Stage(
+            "train",
+            "70_train.ipynb",
+            p.TrainParams,
+            writes=(
+                "metrics.parquet",
+                "checkpoints.json",
+                "visits.csv",
+                "heldout.parquet",
+                "training_rollouts.parquet",
+            ),
         ),
         Stage(
             "hill_climb", "80_hill_climb.ipynb", p.HillClimbParams, writes=("trajectory.csv", "training.csv")
+        ),
+        Stage(
+            "matched_climb", "85_matched_climb.ipynb", p.MatchedClimbParams, writes=("climb.csv", "gains.csv")
         ),
     )
 }
@@ -177,18 +199,26 @@ def _make_run(stage: Stage, profile: Profile, group: str, values: Any, before: l
         merged = (
             check_values(stage.params, {k: v for k, v in profile.defaults.items() if k in fields}) | values
         )
+        study = merged.get("study", fields["study"].default)
         for field in fields.values():
-            if (name := field.metadata.get("artefact")) and not merged.get(field.name):
-                merged[field.name] = _producer(name, group, before)
+            if field.metadata.get("profile"):
+                merged.setdefault(field.name, profile.name)
+            if (name := field.metadata.get("artefact")) and field.name not in merged:
+                several = field.default is dataclasses.MISSING
+                merged[field.name] = (_all_producers if several else _producer)(name, group, study, before)
         params = stage.params(**merged)
     except ParamError as error:
         raise ParamError(f"{where}: {error}") from None
     return StageRun(stage, profile.name, group, params, _inputs(params))
 
 
-def _producer(artefact: str, group: str, before: list[StageRun]) -> str:
-    """Return the path of `artefact` as the profile writes it: by the run of the same group, else the only one."""
+def _producer(artefact: str, group: str, study: str, before: list[StageRun]) -> str:
+    """Return the path of `artefact` as the profile writes it.
+
+    By the run of the same study and group, else the only one of the study, else the only one.
+    """
     runs = [run for run in before if artefact in run.stage.writes]
+    runs = [run for run in runs if run.params.study == study] or runs
     runs = [run for run in runs if run.group == group] or runs
     if len(runs) != 1:
         found = "no stage" if not runs else " and ".join(run.id for run in runs)
@@ -198,6 +228,21 @@ def _producer(artefact: str, group: str, before: list[StageRun]) -> str:
     return (runs[0].folder / artefact).as_posix()
 
 
+def _all_producers(artefact: str, group: str, study: str, before: list[StageRun]) -> list[str]:
+    """Return the paths of `artefact` by every run of the study that writes it."""
+    runs = [run for run in before if artefact in run.stage.writes and run.params.study == study]
+    if not runs:
+        raise ParamError(
+            f"no stage of this profile writes {artefact} for study {study!r}. Add one, or give paths."
+        )
+    return [(run.folder / artefact).as_posix() for run in runs]
+
+
 def _inputs(params: StageParams) -> tuple[str, ...]:
-    fields = [f for f in dataclasses.fields(params) if "artefact" in f.metadata]
-    return tuple(getattr(params, f.name) for f in fields)
+    """List the files a run reads; a parameter may hold one path, several, or none."""
+    paths: list[str] = []
+    for field in dataclasses.fields(params):
+        if "artefact" in field.metadata or "input" in field.metadata:
+            value = getattr(params, field.name)
+            paths += value if isinstance(value, list) else [value] if value else []
+    return tuple(paths)

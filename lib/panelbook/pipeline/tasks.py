@@ -21,7 +21,15 @@ import filelock
 import psutil
 
 from panelbook.errors import BookError
-from panelbook.pipeline.run import CellCallback, Outcome, StageFailed, clear_scratch, code_key, run_stage
+from panelbook.pipeline.run import (
+    CellCallback,
+    NoteCallback,
+    Outcome,
+    StageFailed,
+    clear_scratch,
+    code_key,
+    run_stage,
+)
 from panelbook.pipeline.stages import MANIFEST, StageRun
 from panelbook.project import Project
 
@@ -76,6 +84,7 @@ def run_all(
     n_workers: int = 2,
     on_start: Callable[[StageRun], None] = lambda run: None,
     on_cell: CellCallback = lambda run, done, total: None,
+    on_note: NoteCallback = lambda run, line: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
 ) -> Report:
     """Bring every run up to date, in an order and with a parallelism that their inputs allow.
@@ -86,7 +95,7 @@ def run_all(
     ----------
     n_workers
         Notebooks executed side by side, each in a kernel of its own.
-    on_start, on_cell, on_end
+    on_start, on_cell, on_note, on_end
         Progress callbacks, called from worker threads, one at a time.
 
     Raises
@@ -113,7 +122,11 @@ def run_all(
             with lock:
                 on_cell(run, done, total)
 
-        outcome = run_stage(project, run, on_cell=cell)
+        def note(line: str) -> None:
+            with lock:
+                on_note(run, line)
+
+        outcome = run_stage(project, run, on_cell=cell, on_note=note)
         with lock:
             if outcome.status == "executed":
                 report.executed.append(outcome)

@@ -382,7 +382,9 @@ def draw_trajectory(overall: pd.DataFrame, by_source: pd.DataFrame, arm: str) ->
     return fig
 
 
-def draw_training(training: pd.DataFrame, smooth: pd.DataFrame, columns: Sequence[tuple[str, str]]) -> Figure:
+def draw_training(
+    training: pd.DataFrame, smooth: pd.DataFrame, columns: Sequence[tuple[str, str]], arm: str = "panel"
+) -> Figure:
     """Draw training metrics, one panel each: every batch as a point, the rolling mean as a line.
 
     Parameters
@@ -393,13 +395,15 @@ def draw_training(training: pd.DataFrame, smooth: pd.DataFrame, columns: Sequenc
         The same columns, smoothed.
     columns
         (column, axis label) of each panel.
+    arm
+        Whose training it is, for the colour.
     """
     rows = (len(columns) + 1) // 2
     fig = Figure(figsize=(WIDTH, 1.55 * rows + 0.3), layout="constrained")
     axs = fig.subplots(rows, 2, sharex=True, squeeze=False).ravel()
     for ax, (column, label) in zip(axs, columns, strict=False):
         ax.scatter(training["step"], training[column], s=6, color=GREY, alpha=0.6, linewidth=0)
-        ax.plot(smooth["step"], smooth[column], color=_style("panel")[0], linewidth=1.6)
+        ax.plot(smooth["step"], smooth[column], color=_style(arm)[0], linewidth=1.6)
         ax.set_title(label, loc="left")
         ax.set_ylim(0, None)
     for ax in axs[len(columns) :]:
@@ -409,6 +413,111 @@ def draw_training(training: pd.DataFrame, smooth: pd.DataFrame, columns: Sequenc
         ax.tick_params(labelbottom=True)
     sns.despine(fig)
     return fig
+
+
+def draw_pretraining(curve: pd.DataFrame) -> Figure:
+    """Draw the loss of pretraining against tokens.
+
+    Parameters
+    ----------
+    curve
+        n_tokens, loss (nats per token).
+    """
+    fig, (ax,) = _stack(1, height=2.8)
+    ax.plot(curve["n_tokens"] / 1e6, curve["loss"], color=INK, linewidth=1.4)
+    ax.set(xlabel="million tokens learnt from", ylabel="loss (nats a token)", yscale="log", xlim=(0, None))
+    ticks = [tick for tick in (0.1, 0.2, 0.5, 1, 2, 4) if tick <= curve["loss"].max() * 1.2]
+    ax.set_yticks(ticks, [str(tick) for tick in ticks])
+    ax.minorticks_off()
+    return fig
+
+
+def draw_accuracy_by_level(points: pd.DataFrame, arm: str) -> Figure:
+    """Draw the share of right draws by source, one marker for each level, with intervals.
+
+    Parameters
+    ----------
+    points
+        source, level, estimate, low, high.
+    """
+    sources, levels = sorted(points["source"].unique()), sorted(points["level"].unique())
+    fig, (ax,) = _stack(1, height=0.55 * len(sources) + 1.3)
+    colour, _, _ = _style(arm)
+    for index, level in enumerate(levels):
+        mine = points[points["level"] == level].set_index("source").reindex(sources)
+        height = np.arange(len(sources))[::-1] + 0.2 * ((len(levels) - 1) / 2 - index)
+        ax.hlines(height, mine["low"].astype(float), mine["high"].astype(float), color=GREY, linewidth=1.4)
+        fill = ("white", colour, INK)[index % 3]
+        ax.scatter(
+            mine["estimate"],
+            height,
+            marker="os^Dv"[index % 5],
+            facecolor=fill,
+            edgecolor=colour,
+            s=30,
+            label=f"level {level}",
+            zorder=3,
+        )
+    ax.set_yticks(np.arange(len(sources))[::-1], [source.replace("_", " ") for source in sources])
+    ax.set(xlabel="right draws", xlim=(-0.02, 1.02))
+    ax.xaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=len(levels))
+    return fig
+
+
+def draw_heldout(curve: pd.DataFrame, arm: str) -> Figure:
+    """Draw held-out pass@k of one training run against updates, a line for each k.
+
+    Parameters
+    ----------
+    curve
+        step, k, estimate, low, high.
+    """
+    fig, (ax,) = _stack(1, height=3.0)
+    _climb(ax, curve, arm, "step")
+    ax.set(xlabel="updates", ylabel="held-out pass@k", ylim=(0, 1))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    ax.legend(loc="lower right", ncols=2)
+    return fig
+
+
+def draw_matched_climb(curve: pd.DataFrame, first: str, second: str) -> Figure:
+    """Draw held-out pass@k of both arms against updates and, below, against tokens spent in training.
+
+    Parameters
+    ----------
+    curve
+        arm, k, step, tokens_total, estimate, low, high.
+    """
+    fig, axs = _stack(2, height=6.0)
+    for ax, x in zip(axs, ("step", "tokens"), strict=True):
+        for arm in (first, second):
+            _climb(ax, curve[curve["arm"] == arm].assign(tokens=curve["tokens_total"] / 1000), arm, x)
+        ax.set(ylabel="held-out pass@k", ylim=(0, 1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+    axs[0].set_xlabel("updates")
+    axs[1].set_xlabel("thousand completion tokens spent in training")
+    axs[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return fig
+
+
+def _climb(ax: Axes, curve: pd.DataFrame, arm: str, x: str) -> None:
+    """Draw a line with bars for each k; the smallest k has filled markers."""
+    colour, marker, line = _style(arm)
+    for index, (k, rows) in enumerate(curve.groupby("k")):
+        ax.errorbar(
+            rows[x],
+            rows["estimate"],
+            yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
+            color=colour,
+            marker=marker,
+            markerfacecolor=colour if index == 0 else "white",
+            markersize=5,
+            linestyle=line,
+            linewidth=1.3,
+            elinewidth=0.8,
+            label=f"{arm}, pass@{k}",
+        )
 
 
 def _stack(

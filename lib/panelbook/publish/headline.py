@@ -90,6 +90,32 @@ def headline_table(
     return "\n".join(rows) + "\n"
 
 
+def live_table(
+    headlines: list[Headline],
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    link: Callable[[str, str], str] = lambda run, text: text,
+) -> str:
+    """Return the table of the live study as markdown, or a sentence where none of it was run.
+
+    Parameters
+    ----------
+    headlines
+        Rows of `params/live.yml`; their `published` is empty, for nothing of this was published.
+    results, link
+        As in `headline_table`.
+    """
+    shown = [headline for headline in headlines if headline.result in results.get(headline.run, {})]
+    if not shown:
+        return "*This build did not run the live study; `make book` does.*\n"
+    rows = ["| the miniature | estimate | 95% interval | problems | draws |", "|---|---|---|---|---|"]
+    for headline in shown:
+        record = dict(results[headline.run][headline.result])
+        counts = ["" if record[key] is None else f"{record[key]:,}" for key in ("n_problems", "n_draws")]
+        cells = [link(headline.run, headline.claim), format_value(record), format_interval(record), *counts]
+        rows.append("| " + " | ".join(cells) + " |")
+    return "\n".join(rows) + "\n"
+
+
 def write_between_marks(text: str, table: str, name: str) -> str:
     """Return `text` with what stands between the two headline marks replaced by `table`.
 

@@ -38,6 +38,8 @@ class Chapter:
     ----------
     stage, name
         Stage the page belongs to, and its file name without suffix.
+    study
+        Which study its rows belong to.
     group, label
         The parameter group, and how a reader calls it.
     notebook
@@ -50,6 +52,7 @@ class Chapter:
 
     stage: str
     name: str
+    study: str
     group: str
     label: str
     anchor: str
@@ -160,7 +163,10 @@ def render_book(staged: Path, html_dir: Path, digest: str, log: Path, *, strict:
 
 
 def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
-    """Replace every `stage:` entry of a table of contents by one `file:` entry per page of that stage."""
+    """Replace every `stage:` entry of a table of contents by one `file:` entry per page of that stage.
+
+    With `of: published` or `of: live` an entry takes the pages of the published or of any other study alone.
+    """
     if isinstance(node, dict):
         return {key: expand_toc(value, chapters) for key, value in node.items()}
     if not isinstance(node, list):
@@ -168,10 +174,12 @@ def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
     expanded: list[Any] = []
     for item in node:
         if isinstance(item, dict) and "stage" in item:
-            expanded += [{"file": f"{CHAPTERS}/{c.name}"} for c in chapters if c.stage == item["stage"]]
+            wanted = {"published": (True,), "live": (False,)}.get(item.get("of", ""), (True, False))
+            pages = [c for c in chapters if c.stage == item["stage"] and (c.study == "published") in wanted]
+            expanded += [{"file": f"{CHAPTERS}/{c.name}"} for c in pages]
         else:
             expanded.append(expand_toc(item, chapters))
-    return [item for item in expanded if not (isinstance(item, dict) and item.get("chapters") == [])]
+    return [item for item in expanded if not (isinstance(item, dict) and [] in item.values())]
 
 
 def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNode:

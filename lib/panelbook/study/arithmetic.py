@@ -351,6 +351,19 @@ def render_completion(arm_name: str, solution: Solution) -> str:
     return f"<{tag}> {' '.join(turns)} </{tag}> <answer> {solution.answer} </answer>"
 
 
+def strip_labels(arm_name: str, text: str) -> str:
+    """Return a text of one arm without the labels of its turns: what both arms were taught alike.
+
+    Examples
+    --------
+    >>> strip_labels("think", "34 + 20 = 54 . Wait , check : right .")
+    '34 + 20 = 54 . right .'
+    """
+    for label in _LABELS[arm_name]:
+        text = text.replace(label, "")
+    return text
+
+
 # --- strategies -------------------------------------------------------------------------------------
 
 

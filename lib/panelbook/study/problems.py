@@ -15,7 +15,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -226,6 +226,33 @@ def grade_golds(
     """
     grades = grade_many([(problem.gold, problem.gold, problem.answer_type) for problem in problems])
     return {problem.problem_id: grade for problem, grade in zip(problems, grades, strict=True)}
+
+
+def write_problems(problems: Iterable[Problem], split: Mapping[str, str], path: Path) -> None:
+    """Write problems as parquet, with a column `split` (``train`` or ``heldout``) looked up by id."""
+    import pandas as pd  # here: the rest of this module needs no tables
+
+    rows = [{**asdict(problem), "split": split[problem.problem_id]} for problem in problems]
+    pd.DataFrame(rows).to_parquet(path, index=False)
+
+
+def read_problems(path: Path, split: str | None = None) -> list[Problem]:
+    """Read what `write_problems` wrote, one split of it or all.
+
+    Raises
+    ------
+    ValueError
+        If the file has no problem of that split.
+    """
+    import pandas as pd
+
+    table = pd.read_parquet(path)
+    table = table if split is None else table[table["split"] == split]
+    if table.empty:
+        raise ValueError(f"{path} has no problem of split {split!r}; run the stage `problems` again.")
+    table = table.drop(columns="split").astype(object)
+    rows = table.where(table.notna(), None).to_dict("records")
+    return [Problem(**{str(name): value for name, value in row.items()}) for row in rows]
 
 
 # Reading datasets --------------------------------------------------------------------------------------
