@@ -41,8 +41,10 @@ import inspect
 import itertools
 import secrets
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -181,7 +183,7 @@ class LocalEngine:
         config = peft.LoraConfig(
             r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
         )
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), _without_peft_warning():
             torch.manual_seed(seed)
             model = peft.get_peft_model(copy.deepcopy(self._model), config)
         # Saved beside the adapter: a hub id as it is, of a folder its name only, not where this machine has it.
@@ -197,7 +199,8 @@ class LocalEngine:
         if model_path is None:
             return self._sampling_client(self._model)
         _check_saved(Path(model_path), _ADAPTER_FILE)
-        adapted = peft.PeftModel.from_pretrained(copy.deepcopy(self._model), model_path)
+        with _without_peft_warning():
+            adapted = peft.PeftModel.from_pretrained(copy.deepcopy(self._model), model_path)
         return self._sampling_client(adapted.merge_and_unload().eval())
 
     def get_tokenizer(self) -> Tokenizer:
@@ -972,6 +975,14 @@ def _check_saved(folder: Path, *names: str) -> None:
             f"no complete checkpoint at {folder}: it lacks {', '.join(missing)}. Give the path that "
             "save_state or save_weights_for_sampler returned; sampler weights load with optimizer=False only."
         )
+
+
+@contextmanager
+def _without_peft_warning() -> Iterator[None]:
+    """Keep quiet that PEFT asks transformers for a property by its former name; the reader can do nothing about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _finished(value: T) -> Future[T]:
