@@ -29,6 +29,15 @@ class DrawParams(StageParams):
 
 
 @dataclass(frozen=True, kw_only=True)
+class NeedyDrawParams(DrawParams):
+    """The same, but it reads the published files."""
+
+    @property
+    def needs_published(self):
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
 class CurveParams(StageParams):
     draws: str = artefact("draws.csv")
     k_max: int = param(2, "largest k")

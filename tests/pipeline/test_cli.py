@@ -1,5 +1,6 @@
 """The command line: what a reader types, sees and gets as exit status."""
 
+import dataclasses
 import re
 
 import pytest
@@ -146,11 +147,11 @@ class TestBuild:
     def test_a_reader_without_the_published_files_is_told_what_is_left_out(
         self, here, panelbook, monkeypatch
     ):
-        from toy_book import CURVE
+        from toy_book import CURVE, NeedyDrawParams
 
         from panelbook.pipeline import stages
 
-        needy = type(DRAW)(**{**vars(DRAW), "needs_published": True})
+        needy = dataclasses.replace(DRAW, params=NeedyDrawParams)
         monkeypatch.setattr(stages, "STAGES", {"draw": needy, "curve": CURVE})
         write_profile(
             here,

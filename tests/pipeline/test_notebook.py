@@ -82,7 +82,7 @@ class TestTrackedNotebooks:
 
     def test_every_figure_has_a_name_a_caption_and_alternative_text(self, notebook):
         for cell in notebook.cells:
-            if "draw_" in cell.source and cell.cell_type == "code":
+            if "figures.draw_" in cell.source and cell.cell_type == "code":
                 figure = cell.metadata["mystnb"]["figure"]
                 assert figure["name"].startswith("fig-"), cell.id
                 assert len(figure["caption"]) > 30, cell.id

@@ -21,6 +21,7 @@ from toy_book import (
     DRAW,
     DRAW_CELLS,
     RECORD,
+    NeedyDrawParams,
     change_notebook,
     curve_run,
     draw_run,
@@ -178,7 +179,7 @@ class TestKey:
         assert stage_key(ran, draw_run()) != before
 
     def test_the_published_files_count_only_for_stages_that_read_them(self, project, monkeypatch):
-        reads = replace(draw_run(), stage=replace(DRAW, needs_published=True))
+        reads = replace(draw_run(), params=NeedyDrawParams())
         before = code_key(project, draw_run()), code_key(project, reads)
         monkeypatch.setattr("panelbook.rollouts.published.registry", lambda: {"a.json": "0" * 64})
         after = code_key(project, draw_run()), code_key(project, reads)

@@ -131,6 +131,27 @@ def training_tables():
 
 
 COLUMNS = [("reward", "reward"), ("entropy", "entropy (nats)"), ("tokens", "tokens per rollout")]
+
+
+def climb_table():
+    rows = [
+        (arm, k, step, 900.0 * step, 0.3 + 0.01 * step, 0.2, 0.9)
+        for arm in ARMS
+        for k in (1, 8)
+        for step in (0, 15, 30)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "k", "step", "tokens_total", "estimate", "low", "high"])
+
+
+def level_table():
+    rows = [(source, level, 0.5, 0.4, 0.6) for source in ("sum", "product") for level in ("1", "2", "3")]
+    return pd.DataFrame(rows, columns=["source", "level", "estimate", "low", "high"])
+
+
+def loss_table():
+    return pd.DataFrame({"n_tokens": [1e5, 1e6, 3e6], "loss": [2.0, 0.4, 0.1]})
+
+
 FIGURES = {
     "paired_spread": lambda: figures.draw_paired_spread(spread_table(), *ARMS),
     "spread_against_accuracy": lambda: figures.draw_spread_against_accuracy(accuracy_table()),
@@ -143,6 +164,10 @@ FIGURES = {
     "mixed_share": lambda: figures.draw_mixed_share(mixed_table(), *ARMS),
     "trajectory": lambda: figures.draw_trajectory(*trajectory_tables(), "panel"),
     "training": lambda: figures.draw_training(*training_tables(), COLUMNS),
+    "pretraining": lambda: figures.draw_pretraining(loss_table()),
+    "accuracy_by_level": lambda: figures.draw_accuracy_by_level(level_table(), "panel"),
+    "heldout": lambda: figures.draw_heldout(climb_table().query("arm == 'panel'"), "panel"),
+    "matched_climb": lambda: figures.draw_matched_climb(climb_table(), *ARMS),
 }
 
 

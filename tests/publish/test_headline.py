@@ -6,12 +6,13 @@ import pytest
 
 from panelbook.errors import BookError
 from panelbook.pipeline.stages import plan
-from panelbook.project import Project
+from panelbook.project import DEFAULT_PROFILE, Project
 from panelbook.publish.headline import (
     END,
     START,
     Headline,
     headline_table,
+    live_table,
     read_headlines,
     write_between_marks,
 )
@@ -139,3 +140,28 @@ class TestMarks:
         rows = read_headlines(PROJECT.params / "headline.yml")
         assert [cells(line)[:2] for line in table[2:]] == [[row.claim, row.published] for row in rows]
         assert "not recomputed" not in "".join(table)
+
+
+LIVE_RECORD = {
+    **{"value": 0.05, "low": 0.01, "high": 0.09, "n_problems": 84, "n_draws": 1344, "style": "points"},
+    **{"title": "gain", "reason": "", "method": "bootstrap"},
+}
+
+
+class TestLiveTable:
+    ROW = Headline(claim="A gain", published="", run="climb.toy", result="gain")
+
+    def test_shows_what_was_run(self):
+        table = live_table(
+            [self.ROW], {"climb.toy": {"gain": LIVE_RECORD}}, link=lambda run, text: f"[{text}]({run})"
+        )
+        assert table.splitlines()[-1] == "| [A gain](climb.toy) | +5.0 pp | +1.0 pp to +9.0 pp | 84 | 1,344 |"
+
+    def test_says_so_where_nothing_was_run(self):
+        assert live_table([self.ROW], {}) == "*This build did not run the live study; `make book` does.*\n"
+
+    def test_the_projects_own_rows_name_runs_of_the_default_book(self):
+        project = Project.find()
+        runs = {run.id for run in plan(project, DEFAULT_PROFILE)}
+        rows = read_headlines(project.params / "live.yml")
+        assert {row.run for row in rows} <= runs

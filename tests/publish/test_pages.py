@@ -32,10 +32,17 @@ def make_page(*texts, figure="fig-spread", caption="See {numref}`fig-spread`."):
     return nbformat.v4.new_notebook(cells=cells)
 
 
-def make_chapter(stage, group, notebook=None, missing=""):
-    name = f"10_{stage}-{group}"
+def make_chapter(stage, group, notebook=None, missing="", study="published"):
     return Chapter(
-        stage, name, group, f"the {group} group", f"ch-{stage}", f"Does {stage} work?", notebook, missing
+        stage=stage,
+        name=f"10_{stage}-{group}",
+        study=study,
+        group=group,
+        label=f"the {group} group",
+        anchor=f"ch-{stage}",
+        title=f"Does {stage} work?",
+        notebook=notebook,
+        missing=missing,
     )
 
 
@@ -67,11 +74,33 @@ class TestToc:
         )
         assert [part["caption"] for part in expanded["parts"]] == ["B"]
 
-    def test_the_projects_own_contents_name_every_stage_once(self):
+    def test_an_entry_may_take_the_pages_of_one_kind_of_study(self):
+        chapters = [make_chapter("a", "one"), make_chapter("a", "two", study="mine")]
+        toc = yaml.safe_load("[{stage: a, of: live}, {file: x}, {stage: a, of: published}, {stage: a}]")
+        assert [entry["file"] for entry in expand_toc(toc, chapters)] == [
+            "chapters/10_a-two",
+            "x",
+            "chapters/10_a-one",
+            "chapters/10_a-one",
+            "chapters/10_a-two",
+        ]
+
+    def test_a_part_without_pages_is_left_out(self):
+        toc = yaml.safe_load(
+            "{parts: [{caption: Live, chapters: [{stage: a, of: live}]}, {chapters: [{file: x}]}]}"
+        )
+        assert expand_toc(toc, [make_chapter("a", "one")]) == {"parts": [{"chapters": [{"file": "x"}]}]}
+
+    def test_the_projects_own_contents_hold_every_page_once(self):
         from panelbook.pipeline.stages import STAGES
 
-        text = (Project.find().book / "_toc.yml").read_text(encoding="utf-8")
-        assert sorted(re.findall(r"stage: (\w+)", text)) == sorted(STAGES)
+        toc = yaml.safe_load((Project.find().book / "_toc.yml").read_text(encoding="utf-8"))
+        chapters = [
+            make_chapter(name, study, study=study) for name in STAGES for study in ("published", "mine")
+        ]
+        text = yaml.safe_dump(expand_toc(toc, chapters))
+        for chapter in chapters:
+            assert text.count(f"{chapter.name}\n") == 1, chapter.name
 
 
 class TestLocalise:

@@ -19,6 +19,8 @@ from panelbook.study.problems import (
     order,
     read_gsm8k_gold,
     read_pool,
+    read_problems,
+    write_problems,
 )
 
 
@@ -306,3 +308,21 @@ def test_the_real_pool_has_877_problems_and_clean_golds():
     assert not any("$" in problem.gold for problem in pool)
     # Published as int: 441. AMC's "142.0" and integers of five digits and more are integers too.
     assert Counter(problem.answer_type for problem in pool) == {"int": 541, "latex": 336}
+
+
+class TestTable:
+    def test_what_is_written_is_read(self, tmp_path):
+        problems = [
+            Problem("b__2", "b", "s", "two?", "2", "int", "1"),
+            Problem("b__10", "b", "s", r"\frac{1}{2}?", "0.5", "latex", None),
+        ]
+        path = tmp_path / "problems.parquet"
+        write_problems(problems, {"b__2": "train", "b__10": "heldout"}, path)
+        assert read_problems(path) == problems
+        assert read_problems(path, "heldout") == problems[1:]
+
+    def test_a_split_without_problems_is_named(self, tmp_path):
+        path = tmp_path / "problems.parquet"
+        write_problems([Problem("b__2", "b", "s", "two?", "2", "int")], {"b__2": "train"}, path)
+        with pytest.raises(ValueError, match="no problem of split 'heldout'"):
+            read_problems(path, "heldout")

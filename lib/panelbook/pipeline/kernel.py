@@ -34,12 +34,13 @@ KERNEL_ENVIRONMENT = {
     "PYTHONHASHSEED": "0",
     "OMP_NUM_THREADS": "1",  # notebooks run side by side; threads below them would only contend
     "TQDM_DISABLE": "1",
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
+
+DEFAULTS = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
+"""What the reader's own environment may change: by default no kernel asks a hub for anything."""
 
 
 class KernelDied(RuntimeError):
@@ -126,7 +127,9 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="panelbook-ipython-") as ipython_dir:
         # Without a profile folder of its own, kernels started together race for the same history file.
         note = Path(ipython_dir, "progress.txt")
-        environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir, VARIABLE: str(note)}
+        environment = (
+            DEFAULTS | os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir, VARIABLE: str(note)}
+        )
         # The interpreter's own kernel first, whatever kernels the reader has registered under that name.
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
         with _watch(note, on_note):

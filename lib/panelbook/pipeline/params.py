@@ -309,6 +309,9 @@ class RolloutsParams(ModelParams):
     """Stage `rollouts`."""
 
     n_samples: int = param(16, "draws per problem")
+    checkpoint: str = input_file(
+        "", "checkpoints.json of a training run to draw from; empty draws from the base"
+    )
 
     def check(self) -> None:
         """Check the number of draws."""

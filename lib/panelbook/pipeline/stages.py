@@ -36,13 +36,13 @@ PUBLISHED_TABLES = ("counts", "spread", "token_buckets", "heldout", "training", 
 STAGES: dict[str, Stage] = {
     stage.name: stage
     for stage in (
+        Stage("backbone", "00_backbone.ipynb", p.BackboneParams, writes=("curve.csv",)),
         Stage(
             "published_data",
             "05_published_data.ipynb",
             p.PublishedDataParams,
             writes=tuple(f"{name}.parquet" for name in PUBLISHED_TABLES),
         ),
-        Stage("backbone", "00_backbone.ipynb", p.BackboneParams, writes=("curve.csv",)),
         Stage("problems", "10_problems.ipynb", p.ProblemsParams, writes=("problems.parquet", "audit.csv")),
         Stage("rollouts", "20_rollouts.ipynb", p.RolloutsParams, writes=("rollouts.parquet",)),
         Stage("cases", "22_cases.ipynb", p.CasesParams, writes=("cases.csv",)),
@@ -78,7 +78,7 @@ STAGES: dict[str, Stage] = {
         ),
     )
 }
-"""In reading order, which is also an order in which they can run."""
+"""In the order of their notebooks."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,25 @@ def plan(project: Project, profile_name: str) -> list[StageRun]:
     for stage in STAGES.values():
         for group, values in profile.stages.get(stage.name, {}).items():
             runs.append(_make_run(stage, profile, group, values, runs))
-    return runs
+    return _sort(runs)
+
+
+def _sort(runs: list[StageRun]) -> list[StageRun]:
+    """Put every run after those whose files it reads, else leave the order as it is.
+
+    A profile may turn the usual order round by giving paths: rollouts of a trained checkpoint, say.
+    """
+    placed: list[StageRun] = []
+    left = list(runs)
+    while left:
+        missing = {run.folder for run in left}
+        ready = next((r for r in left if not missing & {Path(name).parent for name in r.inputs}), None)
+        if ready is None:
+            circle = ", ".join(run.id for run in left)
+            raise ParamError(f"these runs read from each other in a circle: {circle}. Correct their paths.")
+        placed.append(ready)
+        left.remove(ready)
+    return placed
 
 
 def vary(run: StageRun, overrides: dict[str, Any]) -> StageRun:

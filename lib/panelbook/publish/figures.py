@@ -482,21 +482,28 @@ def draw_heldout(curve: pd.DataFrame, arm: str) -> Figure:
 
 
 def draw_matched_climb(curve: pd.DataFrame, first: str, second: str) -> Figure:
-    """Draw held-out pass@k of both arms against updates and, below, against tokens spent in training.
+    """Draw held-out pass@k of both arms: the smallest k against updates and tokens, the largest against updates.
 
     Parameters
     ----------
     curve
-        arm, k, step, tokens_total, estimate, low, high.
+        arm, k (one or two values), step, tokens_total, estimate, low, high.
     """
-    fig, axs = _stack(2, height=6.0)
-    for ax, x in zip(axs, ("step", "tokens"), strict=True):
-        for arm in (first, second):
-            _climb(ax, curve[curve["arm"] == arm].assign(tokens=curve["tokens_total"] / 1000), arm, x)
-        ax.set(ylabel="held-out pass@k", ylim=(0, 1))
-        ax.yaxis.set_major_formatter(PercentFormatter(1))
-    axs[0].set_xlabel("updates")
-    axs[1].set_xlabel("thousand completion tokens spent in training")
+    low, high = sorted(curve["k"].unique())[:: max(1, curve["k"].nunique() - 1)][:2]
+    fig, axs = _stack(3, height=7.2)
+    curve = curve.assign(tokens=curve["tokens_total"] / 1000)
+    panels = (
+        ("step", "updates", low),
+        ("tokens", "thousand completion tokens of training", low),
+        ("step", "updates", high),
+    )
+    for ax, (x, label, k) in zip(axs, panels, strict=True):
+        for shift, arm in ((-1, first), (1, second)):
+            rows = curve[(curve["arm"] == arm) & (curve["k"] == k)]
+            apart = shift * 0.004 * curve[x].max()  # so that bars at the same place can both be seen
+            _climb(ax, rows.assign(**{x: rows[x] + apart}), arm, x)
+        ax.set(xlabel=label, ylabel=f"held-out pass@{k}")
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axs[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return fig
 
