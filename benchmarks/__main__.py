@@ -5,27 +5,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import draws
-
-REPEATS = 5
-
-
-def best_of(function: Callable[[], object], repeats: int = REPEATS) -> tuple[float, object]:
-    """Return the shortest of several wall times in seconds, and what the function returned."""
-    times, value = [], None
-    for _ in range(repeats):
-        start = time.perf_counter()
-        value = function()
-        times.append(time.perf_counter() - start)
-    return min(times), value
+from benchmarks import draws, live
+from benchmarks.timing import best_of
 
 
 def time_build() -> tuple[float, float]:
@@ -70,6 +57,12 @@ def main() -> None:
             table.add_row(name, f"{ours_s:.2f}", f"{plain_s:.2f}", f"{plain_s / ours_s:.1f}x", f"{error:.0e}")
             if error > 1e-9:
                 raise SystemExit(f"{name}: library and reference disagree by {error:.1e}.")
+    rates = Table("what", "a second", "reference", "a second", "ratio")
+    for rate in live.measure_all():
+        ratio = f"{rate.per_s / rate.reference_per_s:.1f}x" if rate.reference else ""
+        theirs = f"{rate.reference_per_s:,.0f}" if rate.reference else ""
+        rates.add_row(rate.name, f"{rate.per_s:,.0f} {rate.unit}", rate.reference, theirs, ratio)
+    console.print(rates)
     if options.build:
         full_s, noop_s = time_build()
         table.add_row("build from nothing", f"{full_s:.1f}", "", "", "")
