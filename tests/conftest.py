@@ -13,6 +13,8 @@ from hypothesis import settings
 from toy_book import STAGES, make_checkout
 
 from panelbook.pipeline import stages
+from panelbook.pipeline.book import without_published
+from panelbook.pipeline.stages import plan
 from panelbook.project import Project
 from panelbook.rollouts import published
 
@@ -124,9 +126,15 @@ def built_book(published_folder: Path, tmp_path_factory: pytest.TempPathFactory)
 
 
 @pytest.fixture(scope="session")
-def bare_book(tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build the smoke profile of this checkout on a machine without the published files."""
+def bare_book(built_book: Built, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Build the same on a machine without the published files.
+
+    The live study is taken over from `built_book`, which ran the same code: only what is missing is at stake here.
+    """
     folder = tmp_path_factory.mktemp("bare")
     (folder / "home").mkdir()
     homes = {"HOME": str(folder / "home"), "XDG_CACHE_HOME": str(folder / "home")}
-    return build_copy(folder / "checkout", "--no-download", **homes)
+    root = folder / "checkout"
+    for run in without_published(plan(Project.find(), "smoke"))[0]:
+        shutil.copytree(built_book.root / run.folder, root / run.folder)
+    return build_copy(root, "--no-download", **homes)

@@ -168,3 +168,9 @@ def test_without_the_published_files_the_book_says_what_is_missing(bare_book):
         assert "published study's files are not in" in text
         assert "panelbook fetch" in text
     assert "not recomputed here" in intro
+    live = visible(
+        (bare_book.html / "chapters" / "85_matched_climb-arithmetic.html").read_text(encoding="utf-8")
+    )
+    assert "published study's files" not in live
+    assert "Held-out accuracy of the miniature" in live
+    assert "0 executed" in bare_book.output, "what another build has made is made again"
