@@ -384,8 +384,11 @@ class TrainParams(ModelParams):
     def check(self) -> None:
         """Check steps, groups and rates."""
         super().check()
-        if min(self.n_steps, self.groups_per_step, self.checkpoint_every, self.n_heldout_samples) < 1:
-            raise ValueError("n_steps, groups_per_step, checkpoint_every and n_heldout_samples start at 1.")
+        if self.n_steps < 2 or min(self.groups_per_step, self.checkpoint_every, self.n_heldout_samples) < 1:
+            raise ValueError(
+                "n_steps must be at least 2, groups_per_step, checkpoint_every and n_heldout_samples at least 1; got "
+                f"{self.n_steps}, {self.groups_per_step}, {self.checkpoint_every} and {self.n_heldout_samples}."
+            )
         if self.group_size < 2 or self.learning_rate <= 0 or self.rank < 1 or self.kl_draws < 0:
             raise ValueError(
                 "group_size must be at least 2, learning_rate above 0, rank at least 1, kl_draws at least 0; got "
