@@ -142,7 +142,9 @@ def measure_grading() -> list[Rate]:
         for n in range(N_ANSWERS)
     ]
     with Grader() as grader:
-        grader.grade_many([(f"1/{n}", rf"\frac{{1}}{{{n}}}", "latex") for n in (2, 3, 4, 5)])  # start the workers
+        grader.grade_many(
+            [(f"1/{n}", rf"\frac{{1}}{{{n}}}", "latex") for n in (2, 3, 4, 5)]
+        )  # start the workers
         new_s, grades = best_of(lambda: grader.grade_many(jobs), 1)
         again_s, _ = best_of(lambda: grader.grade_many(jobs), 3)
     if any(grade.status != "correct" for grade in grades):
