@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from panelbook.engine import backbone
 from panelbook.engine.backbone import ABACUS, Recipe, build_tokenizer, load_backbone, pretrain, read_record
-from panelbook.study.arithmetic import WORDS, draw_pool, miniature_prompt, stream_documents
+from panelbook.study.arithmetic import FAMILIES, WORDS, draw_pool, miniature_prompt, stream_documents
 
 SHORT = Recipe(n_steps=4, batch_size=4, warmup_steps=1, n_threads=1)
 
@@ -233,3 +233,16 @@ def test_committed_weights_can_be_made_again() -> None:
     *_, again = pretrain(stream_documents(record.recipe.seed), WORDS, record.recipe)
     assert again.documents_sha256 == record.documents_sha256
     assert again.curve[-1].loss == pytest.approx(record.curve[-1].loss, rel=0.05)
+
+
+def test_the_model_card_describes_the_committed_weights():
+    card = (ABACUS.parents[3] / "book" / "model.md").read_text(encoding="utf-8")
+    config = json.loads((ABACUS / "config.json").read_text(encoding="utf-8"))
+    names = {4: "four", 7: "seven"}
+    assert f"{config['hidden_size']} wide" in card
+    assert f"{names[config['num_hidden_layers']]} layers" in card
+    assert f"{names[config['num_attention_heads']]} heads" in card
+    assert f"{names[len(FAMILIES)]} families" in card
+    assert "under a million parameters" in card
+    assert read_record().n_parameters < 1_000_000
+    assert (ABACUS / "model.safetensors").stat().st_size < 4_000_000

@@ -1,6 +1,7 @@
 """The command line: what a reader types, sees and gets as exit status."""
 
 import dataclasses
+import json
 import re
 
 import pytest
@@ -281,6 +282,14 @@ class TestTidy:
         assert path.read_bytes() != tidy
         status, out, _ = panelbook("tidy")
         assert (status, "tidied 10_draw.ipynb" in out) == (0, True)
+        assert path.read_bytes() == tidy
+
+    def test_a_notebook_of_the_right_content_and_another_layout_is_laid_out_anew(self, here, panelbook):
+        path = here.notebooks / "10_draw.ipynb"
+        tidy = path.read_bytes()
+        path.write_text(json.dumps(json.loads(tidy)), encoding="utf-8")
+        assert_refused(panelbook("tidy", "--check"), "10_draw.ipynb is not in its tracked form")
+        panelbook("tidy")
         assert path.read_bytes() == tidy
 
     def test_a_tidy_checkout_is_left_alone(self, here, panelbook):

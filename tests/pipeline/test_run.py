@@ -334,6 +334,18 @@ def fill(path):
             stream.write(bytes(4096))
 
 
+class TestProgress:
+    def test_a_long_cell_may_tell_how_far_it_is_and_the_notebook_keeps_nothing_of_it(self, toy):
+        told = "import os, time\nPath(os.environ['PANELBOOK_PROGRESS']).write_text('7 of 9 draws')\ntime.sleep(2.5)\n"
+        change_notebook(toy, DRAW, work=told + DRAW_CELLS["work"])
+        lines: list[str] = []
+        run_stage(toy, draw_run(), on_note=lines.append)
+        assert lines == ["7 of 9 draws"]
+        assert "7 of 9 draws" not in str(
+            [cell.get("outputs") for cell in read_notebook(folder_of(toy) / "notebook.ipynb").cells]
+        )
+
+
 class TestDisk:
     @pytest.fixture
     def tiny(self, toy):

@@ -21,8 +21,10 @@ from panelbook.study.arithmetic import (
     draw_problems,
     draw_solution,
     miniature_prompt,
+    read_first_result,
     render_completion,
     stream_documents,
+    strip_labels,
 )
 from panelbook.study.arms import ARMS
 
@@ -264,3 +266,27 @@ def test_a_fifth_is_reserved() -> None:
     }
     share = sum(exercise.is_reserved for exercise in drawn.values()) / len(drawn)
     assert share == pytest.approx(0.2, abs=0.025)
+
+
+def test_the_first_result_is_read_back_from_worked_solutions():
+    """Against the attempts that the text was rendered from."""
+    drawn = [(arm, solution) for solution in solutions(3000) for arm in MINIATURE_ARMS]
+    read = [
+        read_first_result(render_completion(arm, solution)) == str(solution.attempts[0].result)
+        for arm, solution in drawn
+    ]
+    assert sum(read) / len(read) > 0.999
+
+
+@pytest.mark.parametrize("text", ["", "no tag", "<think> right . </think>", "<think>"])
+def test_where_there_is_no_number_there_is_no_first_result(text):
+    assert read_first_result(text) is None
+
+
+def test_without_labels_both_arms_say_the_same():
+    for solution in solutions(200):
+        panel, think = (
+            re.sub(r"</?\w+>", "", strip_labels(arm, render_completion(arm, solution)))
+            for arm in MINIATURE_ARMS
+        )
+        assert panel.split() == think.split()

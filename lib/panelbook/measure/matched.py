@@ -14,6 +14,8 @@ References
 Chen, M. et al. (2021). Evaluating large language models trained on code. arXiv:2107.03374 (pass@k).
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -102,10 +104,7 @@ def paired_gain(
     ValueError
         As `check_heldout` does, or if the arm has no such step.
     """
-    table = check_heldout(heldout)
-    late, early = (_at_step(table, arm, step) for step in (step_to, step_from))
-    difference = _by_problem(late, k) - _by_problem(early, k)
-    return _estimate_difference(difference, resampling, int(late["n"].sum() + early["n"].sum()))
+    return _contrast(heldout, {(arm, step_to): 1, (arm, step_from): -1}, k, resampling)
 
 
 def compare_at_step(
@@ -118,10 +117,7 @@ def compare_at_step(
     ValueError
         As `paired_gain` does.
     """
-    table = check_heldout(heldout)
-    one, other = (_at_step(table, arm, step) for arm in (first, second))
-    difference = _by_problem(one, k) - _by_problem(other, k)
-    return _estimate_difference(difference, resampling, int(one["n"].sum() + other["n"].sum()))
+    return _contrast(heldout, {(first, step): 1, (second, step): -1}, k, resampling)
 
 
 def compare_gains(
@@ -140,12 +136,8 @@ def compare_gains(
     ValueError
         As `paired_gain` does.
     """
-    table = check_heldout(heldout)
-    parts = [_at_step(table, arm, step) for arm in (first, second) for step in (step_to, step_from)]
-    a, b, c, d = (_by_problem(part, k) for part in parts)
-    return _estimate_difference(
-        (a - b) - (c - d), resampling, sum(int(part["n"].sum()) for part in parts), width=2.0
-    )
+    signs = {(first, step_to): 1, (first, step_from): -1, (second, step_to): -1, (second, step_from): 1}
+    return _contrast(heldout, signs, k, resampling)
 
 
 def common_tokens(heldout: pd.DataFrame) -> float:
@@ -224,6 +216,17 @@ def _at_tokens(table: pd.DataFrame, arm: str, tokens: float, k: int) -> Floats:
     if not runs:
         raise ValueError(f"there is no run of arm {arm!r}.")
     return np.asarray(np.mean(runs, axis=0))
+
+
+def _contrast(
+    heldout: pd.DataFrame, signs: Mapping[tuple[str, int], int], k: int, resampling: Resampling
+) -> Estimate:
+    """Sum of signed pass@k over (arm, step), paired by problem."""
+    table = check_heldout(heldout)
+    parts = {place: _at_step(table, *place) for place in signs}
+    difference = sum(sign * _by_problem(parts[place], k) for place, sign in signs.items())
+    n_draws = sum(int(rows["n"].sum()) for rows in parts.values())
+    return _estimate_difference(np.asarray(difference), resampling, n_draws, width=len(signs) / 2)
 
 
 def _estimate_difference(

@@ -244,7 +244,7 @@ class BackboneParams(LiveParams):
     """Stage `backbone`."""
 
     weights: str = input_file(MINIATURE_RECORD, "record of the committed weights")
-    retrain: bool = param(False, "pretrain from scratch even if the committed weights match (eight minutes)")
+    retrain: bool = param(False, "pretrain from scratch even if the committed weights match")
     n_documents: int = param(4000, "worked solutions looked at for the statistics")
 
 
@@ -336,7 +336,9 @@ class EmbedParams(LiveParams):
     n_embedded: int = param(4, "draws of each problem that are embedded, the first ones")
     window_chars: int = param(2000, "characters of each trace that are embedded")
     cluster_eps: float = param(0.25, "DBSCAN: largest cosine distance within a cluster")
-    bare: bool = param(True, "measure again without the labels of turns (the miniature has them)")
+    turns: bool = param(
+        True, "draws are made of labelled turns, as the miniature's are: measure without labels too"
+    )
 
     def check(self) -> None:
         """Check the number of draws."""
@@ -352,7 +354,9 @@ class EmbedParams(LiveParams):
 class CasesParams(LiveParams):
     """Stage `cases`."""
 
+    turns: bool = param(True, "draws are made of labelled turns, as the miniature's are: tell attempts apart")
     rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+    problems: str = artefact("problems.parquet", "problems/arithmetic")
     first: str = param("panel", "the arm under study")
     second: str = param("think", "the arm it is compared with")
 

@@ -76,17 +76,14 @@ def headline_table(
     for headline in headlines:
         claim = link(headline.run, headline.claim)
         if headline.run not in results:
-            rows.append(f"| {claim} | {headline.published} | not recomputed here | | | |")
+            rows.append(_row(claim, headline.published, "not recomputed here", "", "", ""))
             continue
         if headline.result not in results[headline.run]:
             known = ", ".join(results[headline.run])
             raise BookError(
                 f"params/headline.yml: {headline.run} has no result {headline.result!r}; it has {known}."
             )
-        record = dict(results[headline.run][headline.result])
-        counts = ["" if record[key] is None else f"{record[key]:,}" for key in ("n_problems", "n_draws")]
-        cells = [claim, headline.published, format_value(record), format_interval(record), *counts]
-        rows.append("| " + " | ".join(cells) + " |")
+        rows.append(_row(claim, headline.published, *_cells(results[headline.run][headline.result])))
     return "\n".join(rows) + "\n"
 
 
@@ -109,10 +106,8 @@ def live_table(
         return "*This build did not run the live study; `make book` does.*\n"
     rows = ["| the miniature | estimate | 95% interval | problems | draws |", "|---|---|---|---|---|"]
     for headline in shown:
-        record = dict(results[headline.run][headline.result])
-        counts = ["" if record[key] is None else f"{record[key]:,}" for key in ("n_problems", "n_draws")]
-        cells = [link(headline.run, headline.claim), format_value(record), format_interval(record), *counts]
-        rows.append("| " + " | ".join(cells) + " |")
+        claim = link(headline.run, headline.claim)
+        rows.append(_row(claim, *_cells(results[headline.run][headline.result])))
     return "\n".join(rows) + "\n"
 
 
@@ -128,3 +123,13 @@ def write_between_marks(text: str, table: str, name: str) -> str:
         raise BookError(f"{name} must hold the line {START!r} and, after it, {END!r}, once each.")
     before, rest = text.split(START)
     return f"{before}{START}\n{table}{END}{rest.split(END)[1]}"
+
+
+def _cells(record: Mapping[str, Any]) -> list[str]:
+    """Write a result as estimate, interval, problems and draws."""
+    counts = ["" if record[key] is None else f"{record[key]:,}" for key in ("n_problems", "n_draws")]
+    return [format_value(dict(record)), format_interval(dict(record)), *counts]
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(cells) + " |"
