@@ -180,7 +180,8 @@ def read_lines(path: Path) -> tuple[list[Record], Torn | None]:
         if record is None:
             raise StoreError(
                 f"{path}: line {number} of {len(lines)} is not a JSON object: {line[:60]!r}. A kill breaks "
-                "only the last line; this was something else. Remove the line to have its draw made again."
+                "only the last line; this was something else. Remove the line to have its draw made again; in the "
+                "folder of a training run, which builds on every line, remove the whole folder."
             )
         records.append(record)
     return records, None
