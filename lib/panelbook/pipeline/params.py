@@ -46,11 +46,20 @@ def artefact(name: str, by_hand: str = "published_data/all") -> Any:
     return field(default=f"runs/{DEFAULT_PROFILE}/{by_hand}/{name}", metadata=metadata)
 
 
-def artefacts(name: str, by_hand: Sequence[str]) -> Any:
-    """Declare files of one name that several runs write, such as the rollouts of every arm; see `artefact`."""
-    metadata = {"help": f"every {name}, from the project's root", "artefact": name}
+def artefacts(name: str, by_hand: Sequence[str], *, optional: bool = False) -> Any:
+    """Declare files of one name that several runs write, such as the rollouts of every arm; see `artefact`.
+
+    With `optional` the list is empty where no stage of the study writes such a file.
+    """
+    metadata = {"help": f"every {name}, from the project's root", "artefact": name, "optional": optional}
     paths = [f"runs/{DEFAULT_PROFILE}/{run}/{name}" for run in by_hand]
     return field(default_factory=lambda: list(paths), metadata=metadata)
+
+
+def param_list(default: Sequence[Any], help: str) -> Any:
+    """Declare a parameter that is a list."""
+    values = list(default)
+    return field(default_factory=lambda: list(values), metadata={"help": help})
 
 
 def input_file(default: str, help: str) -> Any:
@@ -411,6 +420,116 @@ class MatchedClimbParams(LiveParams):
     first: str = param("panel", "the arm under study")
     second: str = param("think", "the arm it is compared with")
     k: int = param(8, "draws of the pass@k beside pass@1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiverseParams(TwoArmParams):
+    """Stage `multiverse`."""
+
+    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+    heldout: list[str] = artefacts("heldout.parquet", ["train/panel_1", "train/think_1"], optional=True)
+    encoders: list[str] = param_list(
+        ["minilm", "words", "letters"], "encoders compared: minilm or a hub id, words, letters"
+    )
+    n_problems: int = param(30, "problems entering the multiverse, spread evenly over sources")
+    n_embedded: int = param(4, "draws of each problem entering it, the first ones")
+    window_chars: int = param(120, "characters of the head, middle and tail windows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReliabilityParams(TwoArmParams):
+    """Stage `reliability`."""
+
+    counts: str = artefact("counts.parquet")
+    rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
+    tau: float = param(0.5, "G-pass@k: share of the k draws that must be right")
+    n_posterior: int = param(4000, "draws from the posterior of the hierarchical model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosureParams(TwoArmParams):
+    """Stage `closure`."""
+
+    counts: str = artefact("counts.parquet")
+    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow")
+    n_null: int = param(2000, "simulated null data sets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardProblemsParams(TwoArmParams):
+    """Stage `hard_problems`."""
+
+    counts: str = artefact("counts.parquet")
+    n_null: int = param(2000, "simulated null data sets")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetParams(TwoArmParams):
+    """Stage `budget`."""
+
+    counts: str = artefact("counts.parquet")
+    rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
+    prices: str = input_file(
+        "params/prices.yml", "price per million tokens, prompt and completion, of each model"
+    )
+    model: str = param("Qwen3-30B-A3B", "row of the price table")
+    coverage: float = param(0.5, "share of problems to be solved, for the tokens to reach it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalParams(TwoArmParams):
+    """Stage `signal`."""
+
+    counts: str = artefact("counts.parquet")
+    rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
+    visits: list[str] = artefacts("visits.csv", [], optional=True)
+    pool: list[str] = artefacts("pool.parquet", [], optional=True)
+    group_size: int = param(8, "rollouts per problem in one RL group (G)")
+    tag_coef: float = param(0.2, "weight of the tags in the reward")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectivesParams(LiveParams):
+    """Stage `objectives`."""
+
+    heldout: list[str] = artefacts("heldout.parquet", ["train/panel_1"])
+    metrics: list[str] = artefacts("metrics.parquet", ["train/panel_1"])
+    k: int = param(8, "draws of the pass@k beside pass@1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowerParams(StageParams):
+    """Stage `power`."""
+
+    counts: str = artefact("counts.parquet")
+    power: float = param(0.8, "chance to see an effect that is there")
+    n_simulations: int = param(400, "simulated studies for each design")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoverageParams(StageParams):
+    """Stage `coverage`."""
+
+    n_simulations: int = param(400, "simulated studies for each estimator and size")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClaimsParams(StageParams):
+    """Stage `claims`."""
+
+    ledger: str = input_file("params/claims.yml", "the claims, their figures and the rules that judge them")
+    counts: str = artefact("counts.parquet")
+    spread: str = artefact("spread.parquet")
+    token_buckets: str = artefact("token_buckets.parquet")
+    heldout: str = artefact("heldout.parquet")
+    training: str = artefact("training.parquet")
+    pool: str = artefact("pool.parquet")
+    chapters: list[str] = artefacts("results.json", [])
+
+    @property
+    def needs_published(self) -> bool:
+        """Return True: some claims are about files of which no table is made."""
+        return True
 
 
 def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str, Any]:

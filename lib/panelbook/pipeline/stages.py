@@ -49,15 +49,26 @@ STAGES: dict[str, Stage] = {
         Stage("counts", "25_counts.ipynb", p.CountsParams, writes=("counts.parquet",)),
         Stage("embed", "28_embed.ipynb", p.EmbedParams, writes=("spread.parquet",)),
         Stage("diversity", "30_diversity.ipynb", p.DiversityParams, writes=("spread_by_problem.csv",)),
+        Stage(
+            "multiverse",
+            "32_multiverse.ipynb",
+            p.MultiverseParams,
+            writes=("specifications.csv", "measures.csv"),
+        ),
         Stage("pass_at_k", "40_pass_at_k.ipynb", p.PassAtKParams, writes=("curve.csv", "gap.csv")),
+        Stage("reliability", "42_reliability.ipynb", p.ReliabilityParams, writes=("reliability.csv",)),
+        Stage("closure", "44_closure.ipynb", p.ClosureParams, writes=("null.csv",)),
+        Stage("hard_problems", "46_hard_problems.ipynb", p.HardProblemsParams, writes=("hard_problems.csv",)),
         Stage("token_efficiency", "50_token_efficiency.ipynb", p.TokenEfficiencyParams, writes=("cost.csv",)),
         Stage("token_buckets", "52_token_buckets.ipynb", p.TokenBucketsParams, writes=("buckets.csv",)),
+        Stage("budget", "55_budget.ipynb", p.BudgetParams, writes=("budget.csv",)),
         Stage(
             "variance_band",
             "60_variance_band.ipynb",
             p.VarianceBandParams,
             writes=("bands.csv", "joint.csv", "band_by_problem.csv"),
         ),
+        Stage("signal", "65_signal.ipynb", p.SignalParams, writes=("signal.csv",)),
         Stage(
             "train",
             "70_train.ipynb",
@@ -76,6 +87,10 @@ STAGES: dict[str, Stage] = {
         Stage(
             "matched_climb", "85_matched_climb.ipynb", p.MatchedClimbParams, writes=("climb.csv", "gains.csv")
         ),
+        Stage("objectives", "87_objectives.ipynb", p.ObjectivesParams, writes=("objectives.csv",)),
+        Stage("power", "90_power.ipynb", p.PowerParams, writes=("power.csv",)),
+        Stage("coverage", "92_coverage.ipynb", p.CoverageParams, writes=("coverage.csv",)),
+        Stage("claims", "95_claims.ipynb", p.ClaimsParams, writes=("claims.csv", "verdicts.csv")),
     )
 }
 """In the order of their notebooks."""
@@ -222,8 +237,10 @@ def _make_run(stage: Stage, profile: Profile, group: str, values: Any, before: l
             if field.metadata.get("profile"):
                 merged.setdefault(field.name, profile.name)
             if (name := field.metadata.get("artefact")) and field.name not in merged:
-                several = field.default is dataclasses.MISSING
-                merged[field.name] = (_all_producers if several else _producer)(name, group, study, before)
+                if field.default is dataclasses.MISSING:
+                    merged[field.name] = _all_producers(name, study, before, field.metadata["optional"])
+                else:
+                    merged[field.name] = _producer(name, group, study, before)
         params = stage.params(**merged)
     except ParamError as error:
         raise ParamError(f"{where}: {error}") from None
@@ -246,10 +263,10 @@ def _producer(artefact: str, group: str, study: str, before: list[StageRun]) -> 
     return (runs[0].folder / artefact).as_posix()
 
 
-def _all_producers(artefact: str, group: str, study: str, before: list[StageRun]) -> list[str]:
+def _all_producers(artefact: str, study: str, before: list[StageRun], optional: bool) -> list[str]:
     """Return the paths of `artefact` by every run of the study that writes it."""
-    runs = [run for run in before if artefact in run.stage.writes and run.params.study == study]
-    if not runs:
+    runs = [run for run in before if artefact in (RESULTS, *run.stage.writes) and run.params.study == study]
+    if not runs and not optional:
         raise ParamError(
             f"no stage of this profile writes {artefact} for study {study!r}. Add one, or give paths."
         )

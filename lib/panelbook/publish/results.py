@@ -8,6 +8,7 @@ the page and the stored number can never differ.
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ STYLES: dict[str, Style] = {
     "p": lambda x: f"{x:.1g}" if x < 0.001 else f"{x:.3f}",
 }
 """How a number is written in prose and tables. Percent and points multiply by 100; stored numbers never are."""
+
+
+NO_INTERVALS = "No intervals:"
+EXACT = "exact"
+"""Method of a number that nothing was sampled for."""
+
+NUMBER = re.compile(r"(?<![\w@.\-/])\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w@])")
+"""A number in a sentence; not the digits of a name, such as pass@8, MATH-500 or L5."""
 
 
 class ResultsError(BookError, ValueError):
@@ -73,14 +82,44 @@ class Results:
             ("_ci", format_interval(record)),
             ("_full", format_full(record)),
         ):
-            self.say(name + suffix, text)
+            self._glue(name + suffix, text)
+
+    def exact(self, name: str, value: float, style: str, title: str, why: str) -> None:
+        """Keep and glue a number that has no interval because nothing was sampled, or none can be given.
+
+        Parameters
+        ----------
+        why
+            Why it has none, in words fit for a table: "a count of the rows", "a parameter", "only sums are tracked".
+        """
+        self.add(name, Estimate(float(value), None, None, None, None, EXACT, why), style, title)
 
     def text(self, name: str) -> str:
         """Return what was glued under `name`, to build a sentence of it."""
         return self._glued[name]
 
     def say(self, name: str, text: str) -> None:
-        """Glue a word or a sentence for the prose; it is no result and is not stored."""
+        """Glue a word or a sentence for the prose; it is no result and is not stored.
+
+        Raises
+        ------
+        ResultsError
+            If the sentence holds a number that no result has, and so neither interval nor reason.
+        """
+        known = {number for glued in self._glued.values() for number in NUMBER.findall(glued)}
+        unknown = [number for number in NUMBER.findall(text) if number not in known]
+        if unknown:
+            raise ResultsError(
+                f"the sentence {name!r} says {unknown[0]!r}, which is no result of this chapter: {text[:80]!r}. Keep the "
+                "number with Results.add or Results.exact first, and quote it with Results.text."
+            )
+        self._glue(name, text)
+
+    def name(self, name: str, text: str) -> None:
+        """Glue a name, such as a label or a model's, whose digits are no figures."""
+        self._glue(name, text)
+
+    def _glue(self, name: str, text: str) -> None:
         self._glued[name] = text
         glue(name, text, display=False)
 
@@ -97,7 +136,7 @@ class Results:
             self.say(name, up if estimate.low > reference else down)
 
     def table(self, *names: str) -> Any:
-        """Return results (default: all) as a table: quantity, estimate, interval, problems, draws."""
+        """Return results as a table: quantity, estimate, interval, problems, draws; by default all but the exact ones."""
         rows = [
             {
                 "quantity": self.records[name]["title"],
@@ -106,7 +145,7 @@ class Results:
                 "problems": _count(self.records[name]["n_problems"]),
                 "draws": _count(self.records[name]["n_draws"]),
             }
-            for name in names or self.records
+            for name in names or [name for name, record in self.records.items() if record["method"] != EXACT]
         ]
         return pd.DataFrame(rows).style.hide(axis="index")
 
@@ -114,6 +153,23 @@ class Results:
         """Write `results.json`."""
         text = json.dumps(self.records, indent=1, sort_keys=True, allow_nan=False)
         (self.output_dir / "results.json").write_text(text + "\n", encoding="utf-8")
+
+
+def show(table: pd.DataFrame, why: str = "", precision: int = 3) -> Any:
+    """Return a table for the page, without its index.
+
+    Parameters
+    ----------
+    table
+        With the ends of an interval (`low` and `high`, or `interval`) beside what it estimates.
+    why
+        Where it has none: why not, as "counts of a fixed pool". Printed above the table. The build refuses a page
+        with a table of fractions that has neither.
+    precision
+        Decimals.
+    """
+    shown = table.style.hide(axis="index").format(precision=precision, thousands=",", na_rep="")
+    return shown.set_caption(f"{NO_INTERVALS} {why}.") if why else shown
 
 
 def row_estimate(row: pd.Series, value: str, *, prefix: str = "") -> Estimate:
