@@ -110,8 +110,8 @@ class Results:
         unknown = [number for number in NUMBER.findall(text) if number not in known]
         if unknown:
             raise ResultsError(
-                f"the sentence {name!r} says {unknown[0]!r}, which is no result of this chapter: {text[:80]!r}. Keep the "
-                "number with Results.add or Results.exact first, and quote it with Results.text."
+                f"the sentence {name!r} says {unknown[0]!r}, which is no result of this chapter: {text[:80]!r}. "
+                "Keep the number with Results.add or Results.exact first, and quote it with Results.text."
             )
         self._glue(name, text)
 
@@ -136,7 +136,7 @@ class Results:
             self.say(name, up if estimate.low > reference else down)
 
     def table(self, *names: str) -> Any:
-        """Return results as a table: quantity, estimate, interval, problems, draws; by default all but the exact ones."""
+        """Return results as a table with their intervals and counts; by default all but the exact ones."""
         rows = [
             {
                 "quantity": self.records[name]["title"],
