@@ -96,17 +96,18 @@ def test_prose_quotes_the_stored_results(book):
     assert quoted >= 30
 
 
-def test_the_headline_table_repeats_the_results(book):
+def test_the_front_page_repeats_the_ledger(book):
     text = visible((book.html / "intro.html").read_text(encoding="utf-8"))
-    results = {run.id: records for run, _, records in chapter_results(book)}
-    rows = yaml.safe_load((book.root / "params" / "headline.yml").read_text(encoding="utf-8"))
-    for row in rows:
-        record = results[row["run"]][row["result"]]
-        start = text.index(row["claim"])
-        shown = text[start : start + 400]
-        assert row["published"] in shown
-        assert format_value(record) in shown
-        assert format_interval(record) in shown
+    path = book.root / "runs" / "smoke" / "claims" / "all" / "claims.json"
+    shown = [claim for claim in json.loads(path.read_text(encoding="utf-8")) if claim["headline"]]
+    assert len(shown) >= 6
+    for claim in shown:
+        record = next(iter(claim["records"].values()))
+        card = text.index(claim["claim"])
+        row = text.index(claim["claim"], card + 1)
+        assert format_full(record) in text[card : card + 600]
+        for part in (claim["published"], format_value(record), format_interval(record), claim["verdict"]):
+            assert part in text[row : row + 600], f"{claim['id']}: {part}"
 
 
 def test_links_to_source_and_launch_resolve_to_tracked_files(book):

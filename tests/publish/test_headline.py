@@ -5,6 +5,7 @@ import re
 import pytest
 
 from panelbook.errors import BookError
+from panelbook.measure.claims import CONTRADICTED, HOLDS
 from panelbook.pipeline.stages import plan
 from panelbook.project import DEFAULT_PROFILE, Project
 from panelbook.publish.headline import (
@@ -14,11 +15,12 @@ from panelbook.publish.headline import (
     headline_table,
     live_table,
     read_headlines,
+    verdict_cards,
     write_between_marks,
 )
+from panelbook.publish.ledger import read_claims
 
 PROJECT = Project.find()
-ROW = Headline("It grows", "+78.2%", "diversity.aime", "ratio")
 RECORD = {
     "value": 0.7825,
     "low": 0.5,
@@ -30,6 +32,19 @@ RECORD = {
     "style": "change",
     "title": "a title",
 }
+CLAIM = {
+    "id": "D1",
+    "claim": "It grows",
+    "published": "+78.2%",
+    "verdict": HOLDS,
+    "beyond": True,
+    "why": "The rows say so.",
+    "concedes": "",
+    "chapter": "diversity.aime",
+    "headline": True,
+    "records": {"ratio": RECORD},
+}
+BARE = RECORD | {"low": None, "high": None, "reason": "only sums", "n_problems": None, "n_draws": None}
 
 
 def cells(line):
@@ -37,73 +52,76 @@ def cells(line):
 
 
 class TestTable:
-    def test_a_row_holds_claim_published_figure_estimate_interval_and_counts(self):
-        lines = headline_table([ROW], {"diversity.aime": {"ratio": RECORD}}).splitlines()
+    def test_a_row_holds_claim_published_figure_estimate_interval_counts_and_verdict(self):
+        lines = headline_table([CLAIM]).splitlines()
         assert len(lines) == 3
-        assert cells(lines[2]) == ["It grows", "+78.2%", "+78.2%", "+50.0% to +112.6%", "50", "1,400"]
+        assert cells(lines[2]) == [
+            *("It grows", "+78.2%", "+78.2%", "+50.0% to +112.6%", "50", "1,400"),
+            "**holds**",
+        ]
 
-    def test_every_row_has_as_many_cells_as_the_head(self):
-        absent = Headline("It shrinks", "2x", "nowhere.all", "x")
-        bare = RECORD | {
-            "low": None,
-            "high": None,
-            "reason": "only sums",
-            "n_problems": None,
-            "n_draws": None,
-        }
-        table = headline_table([ROW, absent, ROW], {"diversity.aime": {"ratio": bare}})
-        assert {len(cells(line)) for line in table.splitlines()} == {6}
-
-    def test_a_run_that_was_not_made_is_said_to_be_so(self):
-        line = headline_table([ROW], {}).splitlines()[2]
-        assert cells(line)[:3] == ["It grows", "+78.2%", "not recomputed here"]
+    def test_only_claims_of_the_front_page_are_shown_and_every_row_has_as_many_cells_as_the_head(self):
+        other = CLAIM | {"claim": "It shrinks", "headline": False}
+        table = headline_table([CLAIM, other, CLAIM | {"records": {"ratio": BARE}}])
+        assert len(table.splitlines()) == 4
+        assert "shrinks" not in table
+        assert {len(cells(line)) for line in table.splitlines()} == {7}
 
     def test_a_number_without_interval_gives_its_reason_and_no_counts(self):
-        bare = RECORD | {
-            "low": None,
-            "high": None,
-            "reason": "only sums",
-            "n_problems": None,
-            "n_draws": None,
-        }
-        line = headline_table([ROW], {"diversity.aime": {"ratio": bare}}).splitlines()[2]
+        line = headline_table([CLAIM | {"records": {"ratio": BARE}}]).splitlines()[2]
         assert "only sums" in cells(line)[3]
-        assert cells(line)[4:] == ["", ""]
+        assert cells(line)[4:6] == ["", ""]
 
-    def test_a_result_of_another_name_is_refused_with_those_there_are(self):
-        with pytest.raises(BookError, match=r"diversity.aime has no result 'ratio'; it has spread, gap"):
-            headline_table([ROW], {"diversity.aime": {"spread": RECORD, "gap": RECORD}})
+    def test_a_build_without_the_ledger_says_so(self):
+        assert headline_table([]).startswith("*This build did not try the claims")
 
     def test_claims_link_to_the_page_of_their_run(self):
-        table = headline_table([ROW], {}, link=lambda run, text: f"[{text}]({run})")
+        table = headline_table([CLAIM], link=lambda run, text: f"[{text}]({run})")
         assert "[It grows](diversity.aime)" in table
 
 
-class TestRows:
-    def test_the_projects_own_rows_name_runs_that_the_published_profile_makes(self):
-        runs = {run.id for run in plan(PROJECT, "published")}
-        rows = read_headlines(PROJECT.params / "headline.yml")
-        assert rows
-        assert {row.run for row in rows} <= runs
+class TestCards:
+    LIVE = Headline("A gain", "climb.toy", "gain", card=True)
 
+    def test_claims_are_sorted_by_what_became_of_them(self):
+        falls = CLAIM | {"claim": "It opens", "verdict": CONTRADICTED}
+        text = verdict_cards([CLAIM, falls], [self.LIVE], {"climb.toy": {"gain": LIVE_RECORD}})
+        stands, rest = text.split("What does not")
+        assert "It grows" in stands
+        assert "1 of 2 claims hold" in stands
+        fallen, adds = rest.split("What the live study adds")
+        assert "It opens" in fallen
+        assert "A gain: +5.0 pp (+1.0 pp to +9.0 pp; 84 problems, 1,344 draws)" in adds
+
+    def test_a_figure_that_reaches_no_other_problems_says_so(self):
+        assert "includes no effect" not in verdict_cards([CLAIM], [], {})
+        assert "includes no effect" in verdict_cards([CLAIM | {"beyond": False}], [], {})
+
+    def test_a_card_without_a_line_is_left_out(self):
+        text = verdict_cards([CLAIM], [self.LIVE], {})
+        assert text.count("grid-item-card") == 1
+        assert verdict_cards([], [self.LIVE], {}) == ""
+
+
+class TestRows:
     @pytest.mark.parametrize(
         ("text", "expected"),
         [
-            ("- {claim: a, published: b, run: c}\n", "result"),
-            ("- {claim: a, published: 3, run: c, result: d}\n", "published"),
+            ("- {claim: a, run: c}\n", "result"),
+            ("- {claim: a, run: 3, result: d}\n", "run"),
             ("claim: a\n", "list"),
-            ("- [", "headline.yml"),
+            ("- [", "live.yml"),
         ],
     )
     def test_a_broken_file_is_refused_by_name(self, tmp_path, text, expected):
-        (tmp_path / "headline.yml").write_text(text, encoding="utf-8")
-        with pytest.raises(BookError, match=r"headline\.yml") as error:
-            read_headlines(tmp_path / "headline.yml")
+        (tmp_path / "live.yml").write_text(text, encoding="utf-8")
+        with pytest.raises(BookError, match=r"live\.yml") as error:
+            read_headlines(tmp_path / "live.yml")
         assert expected in str(error.value)
 
     def test_a_missing_file_is_refused_by_name(self, tmp_path):
-        with pytest.raises(BookError, match=r"headline\.yml"):
-            read_headlines(tmp_path / "headline.yml")
+        with pytest.raises(BookError, match=r"live\.yml"):
+            read_headlines(tmp_path / "live.yml")
 
 
 class TestMarks:
@@ -137,9 +155,10 @@ class TestMarks:
         text = (PROJECT.root / "README.md").read_text(encoding="utf-8")
         assert write_between_marks(text, "", "README.md") != text
         table = re.search(re.escape(START) + r"\n(.*)" + re.escape(END), text, re.S)[1].splitlines()
-        rows = read_headlines(PROJECT.params / "headline.yml")
-        assert [cells(line)[:2] for line in table[2:]] == [[row.claim, row.published] for row in rows]
-        assert "not recomputed" not in "".join(table)
+        rows = [claim for claim in read_claims(PROJECT.params / "claims.yml") if claim.headline]
+        assert len(rows) >= 6
+        shown = [[row.claim, row.published or "no figure"] for row in rows]
+        assert [cells(line)[:2] for line in table[2:]] == shown
 
 
 LIVE_RECORD = {
@@ -149,7 +168,7 @@ LIVE_RECORD = {
 
 
 class TestLiveTable:
-    ROW = Headline(claim="A gain", published="", run="climb.toy", result="gain")
+    ROW = Headline(claim="A gain", run="climb.toy", result="gain")
 
     def test_shows_what_was_run(self):
         table = live_table(

@@ -10,7 +10,10 @@ import pytest
 from panelbook.measure.uncertainty import Estimate
 from panelbook.publish import results as module
 from panelbook.publish.results import (
+    EXACT,
+    NUMBER,
     STYLES,
+    Name,
     Results,
     ResultsError,
     format_full,
@@ -19,6 +22,7 @@ from panelbook.publish.results import (
     list_moves,
     read_results,
     row_estimate,
+    show,
 )
 
 MINUS = "\N{MINUS SIGN}"
@@ -68,6 +72,12 @@ class TestFormat:
             ("ratio", 6.914, "6.91×"),
             ("tokens", 1652.4, "1,652"),
             ("number", -1.005, f"{MINUS}1.00"),
+            ("decimal", 23.456, "23.5"),
+            ("millions", 12_345_678, "12.3 million"),
+            ("level", 0.95, "95%"),
+            ("level", 0.07, "7%"),
+            ("level", 0.025, "2.5%"),
+            ("exponent", 1.54e-4, "1.5e-04"),
             ("count", 877, "877"),
             ("count", 14032, "14,032"),
             ("p", 0.0312, "0.031"),
@@ -162,6 +172,58 @@ class TestResults:
         assert glued == {"first": "panel"}
         assert json.loads((results.output_dir / "results.json").read_text(encoding="utf-8")) == {}
 
+    def test_an_exact_number_is_stored_with_its_reason_and_without_interval_and_counts(self, results, glued):
+        results.exact("n", 1234, "count", "rows", "a count of the rows")
+        results.save()
+        stored = read_results(results.output_dir / "results.json")["n"]
+        assert (stored["value"], stored["low"], stored["high"]) == (1234.0, None, None)
+        assert (stored["n_problems"], stored["n_draws"]) == (None, None)
+        assert (stored["method"], stored["reason"]) == (EXACT, "a count of the rows")
+        assert glued == {
+            "n": "1,234",
+            "n_ci": "none: a count of the rows",
+            "n_full": "1,234 (none: a count of the rows)",
+        }
+
+    def test_an_exact_number_needs_its_reason(self, results):
+        with pytest.raises(ValueError, match="must say why"):
+            results.exact("n", 3, "count", "rows", "")
+        assert results.records == {}
+
+    def test_an_exact_number_is_in_the_table_only_if_asked_for(self, results):
+        results.add("gap", make(), "percent", "the gap")
+        results.exact("n", 3, "count", "rows", "a count")
+        assert results.table().data["quantity"].tolist() == ["the gap"]
+        assert results.table("n").data["interval"].tolist() == ["none: a count"]
+
+    def test_a_sentence_may_quote_what_is_a_result(self, results, glued):
+        results.add("gap", make(-0.25, -0.5, -0.125), "points", "the gap")
+        results.exact("p", 6.3e-52, "p", "p", "a p-value")
+        said = f"A gap of {results.text('gap_full')}, p = {results.text('p')}, at pass@8 of MATH-500."
+        results.say("sentence", said)
+        assert glued["sentence"] == said
+
+    @pytest.mark.parametrize(
+        "bare", ["25.1%", "-0.3", f"{MINUS}8.4 pp", "6.9×", "of 1,652.", "3/4", "1e-17", "7"]
+    )
+    def test_a_sentence_with_another_number_is_refused(self, results, glued, bare):
+        results.add("gap", make(), "percent", "the gap")
+        with pytest.raises(ResultsError, match="'sentence' says .*no result of this chapter.*Results.exact"):
+            results.say("sentence", f"It is {bare}")
+        assert "sentence" not in glued
+
+    def test_the_sentence_of_a_verdict_is_held_to_the_same_rule(self, results):
+        with pytest.raises(ResultsError, match="says '1'"):
+            results.say_direction("verdict", make(0.5, 0.1, 0.9), up="above 1", down="below", unclear="open")
+
+    def test_the_digits_of_a_name_are_no_figures_there_and_in_sentences(self, results, glued):
+        results.name("model", "Qwen 2.5 of 7")
+        results.say("sentence", "Drawn with Qwen 2.5 of 7.")
+        results.save()
+        assert glued["model"] == "Qwen 2.5 of 7"
+        assert isinstance(glued["model"], Name)
+        assert read_results(results.output_dir / "results.json") == {}
+
     @pytest.mark.parametrize(
         ("low", "high", "reference", "said"),
         [
@@ -195,6 +257,52 @@ class TestResults:
             "20",
             "1,640",
         ]
+
+
+class TestNumber:
+    @pytest.mark.parametrize(
+        ("text", "numbers"),
+        [
+            ("a gap of 12.5%, or +3 pp", ["12.5", "3"]),
+            (f"{MINUS}8.4 pp and -0.3", ["8.4", "0.3"]),
+            ("1,652, then 14,032.", ["1,652", "14,032"]),
+            ("p = 6e-52 or 1.5e-04", ["6e-52", "1.5e-04"]),
+            ("6.91× as much", ["6.91"]),
+            ("pass@8 of MATH-500, L5, aime2024_0 and gpt-4", []),
+        ],
+    )
+    def test_is_told_from_the_digits_of_a_name(self, text, numbers):
+        assert NUMBER.findall(text) == numbers
+
+
+class TestShow:
+    TABLE = pd.DataFrame({"arm": ["a<b"], "x": [0.12345], "n": [1234]})
+
+    def test_writes_decimals_thousands_and_no_markup(self):
+        html = show(self.TABLE).to_html()
+        assert ">0.123<" in html
+        assert ">1,234<" in html
+        assert "a&lt;b" in html
+
+    def test_a_reason_stands_above_the_table_and_nothing_without_one(self):
+        assert (
+            "<caption>No intervals: only sums are tracked.</caption>"
+            in show(self.TABLE, why="only sums are tracked").to_html()
+        )
+        assert "<caption>" not in show(self.TABLE).to_html()
+
+    def test_a_column_may_have_a_format_of_its_own_and_the_others_keep_theirs(self):
+        html = show(self.TABLE.assign(y=0.5, z=float("nan")), precision=1, formats={"x": "{:.2%}"}).to_html()
+        assert ">12.35%<" in html
+        assert ">0.5<" in html
+        assert "nan" not in html
+
+    def test_a_named_index_is_shown_and_another_is_not(self):
+        table = self.TABLE.set_index("arm").rename_axis(columns="what")
+        assert show(table).data.columns.tolist() == ["arm", "x", "n"]
+        assert show(self.TABLE.set_axis(["row"])).data.columns.tolist() == ["arm", "x", "n"]
+        by_two = show(self.TABLE.set_index(["arm", "n"]))
+        assert by_two.data.columns.tolist() == ["arm", "n", "x"]
 
 
 ROW = {

@@ -25,6 +25,7 @@ from fake_engine import (
     run_training,
 )
 
+from panelbook.rollouts.advantages import pass_at_k_advantages
 from panelbook.rollouts.ask import CallParams, SampleError
 from panelbook.rollouts.batch import Group, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw
@@ -197,6 +198,138 @@ def test_an_engine_without_logprobs_is_refused(tmp_path, grader):
 
     with pytest.raises(SampleError, match="no log-probabilities"):
         run(tmp_path, grader, client=FakeTrainer(tmp_path, lambda skill: Silent()))
+
+
+# --- another objective ------------------------------------------------------------------------------
+
+
+def test_a_pass_at_k_objective_weighs_outcomes_by_it_and_tags_by_their_mean():
+    marks = [(True, True), (False, True), (False, False), (False, True)]
+    group = make_group(marks)
+    outcome = pass_at_k_advantages([True, False, False, False], 3)
+    tags = [0.05, 0.05, -0.15, 0.05]  # 0.2 (tag_valid - 1) minus its mean
+    assert group.advantages_for(3) == pytest.approx([a + b for a, b in zip(outcome, tags, strict=True)])
+    assert group.advantages_for(1) == group.advantages
+
+
+def test_a_group_can_be_mixed_and_teach_an_objective_nothing():
+    group = make_group([(True, True)] * 3 + [(False, True)])
+    assert group.teaches(1)
+    assert not group.teaches(2)  # every pair holds a right draw
+    assert make_group([(True, True)] * 3 + [(False, False)]).teaches(2), "tags differ"
+    assert not make_group([(False, True)] * 4).teaches(2)
+
+
+def test_the_objective_reaches_the_update(tmp_path, grader):
+    client = FakeTrainer(tmp_path)
+    trained = run(tmp_path, grader, replace(SHORT, objective_k=3, n_steps=1), client=client)
+    data, _ = named(client, "forward_backward")[0]
+    for start in range(0, len(data), 4):
+        rows = trained.records[start : start + 4]
+        wanted = pass_at_k_advantages([row["status"] == "correct" for row in rows], 3)
+        assert {row["tag_valid"] for row in rows} == {True}
+        sent = [datum.loss_fn_inputs["advantages"].data[-1] for datum in data[start : start + 4]]
+        assert sent == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("change", [{"objective_k": 0}, {"objective_k": 4}, {"max_extra_groups": -1}])
+def test_options_are_checked(change):
+    with pytest.raises(ValueError, match=next(iter(change))):
+        replace(SHORT, **change)
+
+
+def test_a_run_without_the_options_is_described_as_before_there_were_any(tmp_path, grader):
+    """So that a run that was kept is found again and goes on."""
+    run(tmp_path, grader)
+    settings = json.loads((tmp_path / "run" / "checkpoints.jsonl").read_text().splitlines()[0])["settings"]
+    assert not {"objective_k", "max_extra_groups"} & settings.keys()
+    assert SHORT.departures == {}
+    params = replace(SHORT, objective_k=2, max_extra_groups=3)
+    assert params.departures == {"objective_k": 2, "max_extra_groups": 3}
+    with pytest.raises(TrainError, match="run with max_extra_groups=None; this one has 3"):
+        run(tmp_path, grader, replace(SHORT, max_extra_groups=3))
+
+
+# --- dynamic sampling -------------------------------------------------------------------------------
+
+HALF_DONE = {problem.question: 1.0 for problem in POOL[::2]}  # every second problem is always solved
+DYNAMIC = replace(SHORT, n_steps=5, group_size=8, max_extra_groups=4, drop_constant_groups=True)
+
+
+def run_dynamic(folder, grader, params=DYNAMIC, make=FakeTrainer, **options):
+    client = make(folder / "weights", lambda skill: FakeSampler(rates=HALF_DONE, skill=skill))
+    return run(folder, grader, params, client=client, **options), client
+
+
+def test_further_problems_are_drawn_until_enough_groups_teach(tmp_path, grader):
+    trained, client = run_dynamic(tmp_path, grader)
+    metrics = trained.metrics
+    taught = metrics["n_groups"] - metrics["n_constant"]
+    full = metrics["n_groups"] < 3 + 4
+    assert full.any()
+    assert (taught[full] == 3).all()
+    assert (taught <= 3).all()
+    assert (metrics["n_groups"] > 3).any()
+    assert [len(data) for data, _ in named(client, "forward_backward")] == (8 * taught).tolist()
+
+
+def test_the_extra_groups_are_capped(tmp_path, grader):
+    client = FakeTrainer(tmp_path, lambda skill: FakeSampler(rates={p.question: 1.0 for p in POOL}))
+    trained = run(tmp_path, grader, DYNAMIC, client=client)
+    assert trained.metrics["n_groups"].tolist() == [3 + 4] * 5
+    assert named(client, "optim_step") == []
+
+
+def test_what_is_drawn_in_vain_is_kept_and_paid_for(tmp_path, grader):
+    trained, _ = run_dynamic(tmp_path, grader)
+    table = pd.DataFrame(trained.records)
+    assert len(table) == 8 * trained.metrics["n_groups"].sum()
+    spent = table.groupby("step")["completion_tokens"].sum()
+    assert trained.metrics["tokens"].tolist() == spent.tolist()
+    assert trained.checkpoints[-1].tokens_total == spent.sum()
+    drawn = table.groupby("problem_id").size()
+    visits = trained.visits.set_index("problem_id")["n_visits"]
+    assert (8 * visits[visits > 0]).to_dict() == drawn.to_dict()
+    assert not table.duplicated(["problem_id", "sample_id"]).any()
+
+
+def test_the_visits_of_a_dynamic_run_are_those_of_the_plan_without_a_gap(tmp_path, grader):
+    trained, _ = run_dynamic(tmp_path, grader)
+    n_groups = int(trained.metrics["n_groups"].sum())
+    planned = [v.problem.problem_id for v in first(n_groups, "round_robin", seed=make_params().seed)]
+    assert [record["problem_id"] for record in trained.records][::8] == planned
+
+
+def test_without_groups_that_teach_nothing_dynamic_sampling_changes_nothing(tmp_path, grader):
+    params = replace(SHORT, group_size=32)  # at a rate of one half, all 32 equal does not happen
+    plain = run(tmp_path / "a", grader, params)
+    dynamic = run(tmp_path / "b", grader, replace(params, max_extra_groups=5))
+    assert plain.metrics["n_constant"].sum() == 0
+    compare(plain, dynamic)
+
+
+@pytest.mark.parametrize("crash", [1, 4, 6, 7, 9, 11, 12])
+def test_a_dynamic_run_that_breaks_goes_on_from_its_checkpoint(tmp_path, grader, crash):
+    n_calls = itertools.count(1)
+    breakable = {"forward_backward", "optim_step", "save_state", "save_weights_for_sampler"}
+
+    class Breaking(FakeTrainer):
+        def __getattribute__(self, name):
+            if name in breakable and next(n_calls) == crash:
+                raise KeyboardInterrupt
+            return super().__getattribute__(name)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_dynamic(tmp_path / "a", grader, make=Breaking)
+    again, calm = run_dynamic(tmp_path / "a", grader)[0], run_dynamic(tmp_path / "b", grader)[0]
+    compare(again, calm)
+    assert len(set(calm.metrics["n_groups"])) > 1, "the steps differ in their groups, or this proves little"
+
+
+def test_a_dynamic_run_goes_on_to_more_steps_as_if_asked_for_them_at_once(tmp_path, grader):
+    run_dynamic(tmp_path / "a", grader)
+    longer = replace(DYNAMIC, n_steps=9)
+    compare(run_dynamic(tmp_path / "a", grader, longer)[0], run_dynamic(tmp_path / "b", grader, longer)[0])
 
 
 # --- metrics ----------------------------------------------------------------------------------------

@@ -46,6 +46,8 @@ Pairing = Literal["independent", "most_agreement", "least_agreement"]
 CHUNK_CELLS = 1_000_000
 # A statistic that moves by less than this between resamples moves by rounding only.
 ROUNDING = 1e-12
+# Method of a number for which nothing was sampled.
+EXACT = "exact"
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,48 @@ class Estimates:
                 "reason": self.reason_M,
             }
         )
+
+
+def exact(value: float, why: str, n_problems: int | None = None) -> Estimate:
+    """Wrap a number for which nothing was sampled, or none of whose sampling is tracked.
+
+    Parameters
+    ----------
+    value
+        The number.
+    why
+        Why it has no interval, in words fit for a table: "a count of the rows", "a setting".
+    n_problems
+        Problems behind it, where it is about some.
+    """
+    return Estimate(float(value), None, None, n_problems, None, EXACT, why)
+
+
+def row_estimate(row: pd.Series, value: str, *, prefix: str = "") -> Estimate:
+    """Return one row of a measure's table as an estimate.
+
+    Parameters
+    ----------
+    row
+        With `value`, `{prefix}low`, `{prefix}high`, n_problems, n_draws, method, and a reason where there is no
+        interval.
+    value
+        Name of the column that holds the estimate.
+    prefix
+        Of the columns low, high and reason.
+    """
+    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
+    missing = bool(pd.isna(low))
+    reason = str(row.get(f"{prefix}reason") or row.get("reason") or "no interval was computed")
+    return Estimate(
+        value=float(row[value]),
+        low=None if missing else float(low),
+        high=None if missing else float(high),
+        n_problems=int(row["n_problems"]),
+        n_draws=int(row["n_draws"]),
+        method=str(row["method"]),
+        reason=reason if missing else "",
+    )
 
 
 def keep_means(means: Floats) -> Floats:

@@ -3,6 +3,7 @@
 This is what `panelbook build` does, without the command line around it.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +15,17 @@ from panelbook.errors import BookError
 from panelbook.pipeline.display import StageDisplay
 from panelbook.pipeline.notebook import join_page, read_notebook
 from panelbook.pipeline.run import StageFailed, git_state
-from panelbook.pipeline.stages import NOTEBOOK, RESULTS, StageRun
+from panelbook.pipeline.stages import LEDGER, NOTEBOOK, RESULTS, Stage, StageRun
 from panelbook.pipeline.tasks import Report, run_all
 from panelbook.project import Project
-from panelbook.publish.headline import headline_table, live_table, read_headlines
+from panelbook.publish.headline import headline_table, live_table, read_headlines, verdict_cards
+from panelbook.publish.numbers import check_page, check_records
 from panelbook.publish.pages import CHAPTERS, Chapter, Stamp, render_book, stage_book
 from panelbook.publish.results import read_results
 from panelbook.rollouts import published
+
+FRONT = Path("imported") / "front.md"
+"""Under the folder of a profile in `runs`: the first page of a book of imported draws, where there is one."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,9 @@ def render(
 ) -> Rendered:
     """Stage and render the book of these runs.
 
+    A profile of imported draws has a first page and a table of contents of its own. References of hand-written
+    pages to chapters that such a book lacks become plain text there instead of stopping it.
+
     Parameters
     ----------
     missing
@@ -115,7 +123,7 @@ def render(
     Raises
     ------
     BookError
-        If a page cannot be made or the renderer warns.
+        If a page cannot be made, shows a number with neither interval nor reason, or the renderer warns.
     """
     html_dir = target or project.build / "html"
     staged = html_dir.with_name("source" if target is None else html_dir.name + ".source")
@@ -127,22 +135,40 @@ def render(
     results = {
         run.id: load_results(project, run) for run in shown if (project.root / run.folder / RESULTS).is_file()
     }
-    pages = {run.id: f"/{CHAPTERS}/{run.page}" for run in shown}
-    table = headline_table(
-        read_headlines(project.params / "headline.yml"),
-        results,
-        link=lambda run, text: f"{{doc}}`{text} <{pages[run]}>`",
-    )
-    live = live_table(
-        read_headlines(project.params / "live.yml"),
-        results,
-        link=lambda run, text: f"{{doc}}`{text} <{pages[run]}>`",
-    )
-    note = f":::{{warning}}\n{missing}\n:::\n\n" if missing else ""
+    for run, chapter in zip(shown, chapters, strict=True):
+        check_records(results.get(run.id, {}), run.id)
+        if chapter.notebook is not None:
+            check_page(chapter.notebook, results.get(run.id, {}), run.id)
     commit, dirty = git_state(project.root)
     stamp = Stamp(commit, dirty, published.registry_hash(), f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
-    digest = stage_book(project, staged, chapters, {"headline.md": note + table, "live.md": live}, stamp)
-    rendered = render_book(staged, html_dir, digest, html_dir.with_name(html_dir.name + ".log"))
+    log = html_dir.with_name(html_dir.name + ".log")
+    front = project.runs / runs[0].profile / FRONT if runs else None
+    if front and front.is_file():
+        text = front.read_text(encoding="utf-8")
+        digest = stage_book(
+            project, staged, chapters, {FRONT.name: text}, stamp, toc_name="_toc_imported.yml"
+        )
+        rendered = render_book(staged, html_dir, digest, log, strict=False)
+        return Rendered(html_dir / "index.html", rendered)
+    pages = {run.id: f"/{CHAPTERS}/{run.page}" for run in shown}
+    ledger = load_ledger(project, shown)
+    for claim in ledger:
+        check_records(claim["records"], f"claim {claim['id']}")
+    rows = read_headlines(project.params / "live.yml")
+
+    def link(run: str, text: str) -> str:
+        return f"{{doc}}`{text} <{pages[run]}>`" if run in pages else text
+
+    generated = {
+        "headline.md": headline_table(ledger, link),
+        "live.md": live_table(rows, results, link),
+        "cards.md": verdict_cards(ledger, rows, results, link),
+    }
+    note = f":::{{warning}}\n{missing}\n:::\n\n" if missing else ""
+    digest = stage_book(
+        project, staged, chapters, generated | {"cards.md": note + generated["cards.md"]}, stamp
+    )
+    rendered = render_book(staged, html_dir, digest, log)
     return Rendered(html_dir / "index.html", rendered)
 
 
@@ -151,12 +177,32 @@ def load_results(project: Project, run: StageRun) -> dict[str, dict[str, Any]]:
     return read_results(project.root / run.folder / RESULTS)
 
 
-def _chapter(project: Project, run: StageRun, missing: str) -> Chapter:
-    source = read_notebook(project.notebooks / run.stage.notebook)
+def read_title(project: Project, stage: Stage) -> str:
+    """Return the question that a stage's notebook asks, as its first heading has it."""
+    return _heading(project, stage)[1]
+
+
+def _heading(project: Project, stage: Stage) -> tuple[str, str]:
+    """Return label and title of a stage's notebook."""
+    source = read_notebook(project.notebooks / stage.notebook)
     text = "\n".join(cell.source for cell in source.cells if cell.cell_type == "markdown")
     anchor, title = (re.search(pattern, text, re.M) for pattern in (r"^\(([\w-]+)\)=", r"^# (.+)$"))
     if anchor is None or title is None:
-        raise BookError(f"{run.stage.notebook} must begin with a label, `(ch-…)=`, and a title, `# …`.")
+        raise BookError(f"{stage.notebook} must begin with a label, `(ch-…)=`, and a title, `# …`.")
+    return anchor[1], title[1]
+
+
+def load_ledger(project: Project, runs: list[StageRun]) -> list[dict[str, Any]]:
+    """Return the claims as the last build tried them; empty where it did not."""
+    names = [project.root / run.folder / LEDGER for run in runs if run.stage.name == "claims"]
+    return [
+        claim for name in names if name.is_file() for claim in json.loads(name.read_text(encoding="utf-8"))
+    ]
+
+
+def _chapter(project: Project, run: StageRun, missing: str) -> Chapter:
+    source = read_notebook(project.notebooks / run.stage.notebook)
+    anchor, title = _heading(project, run.stage)
     executed = project.root / run.folder / NOTEBOOK
     page = None
     if not missing and executed.is_file():
@@ -169,8 +215,8 @@ def _chapter(project: Project, run: StageRun, missing: str) -> Chapter:
         study=run.params.study,
         group=run.group,
         label=f"{run.params.label} ({run.variant})" if run.variant else run.params.label,
-        anchor=anchor[1],
-        title=title[1],
+        anchor=anchor,
+        title=title,
         notebook=page,
         missing=missing,
     )

@@ -1,4 +1,4 @@
-"""The command line: `panelbook build | run | params | fetch | headline | tidy`."""
+"""The command line: `panelbook build | run | import | params | claims | fetch | headline | tidy`."""
 
 import dataclasses
 import functools
@@ -8,6 +8,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from panelbook.errors import BookError
@@ -142,6 +143,112 @@ def run(
                 console.print(f"  page:  {project.relative(page)}", highlight=False, soft_wrap=True)
 
 
+IMPORT_HELP = """Analyse your own rollouts: two arms, the whole comparison, as a book of its own.
+
+One row is one draw: an [bold]arm[/bold], a [bold]problem_id[/bold] and whether it was [bold]correct[/bold].
+Everything else is optional and adds chapters: completion_tokens, predicted, source, benchmark, stop_reason, ...
+Or one row is one arm and problem already counted: arm, problem_id, n, c. Files are .jsonl, .csv, .parquet,
+or logs of Inspect AI (.eval, .json); .gz is unpacked. Usual names such as question_id, model or is_correct are
+understood; what was taken for what is printed.
+
+[bold]Examples[/bold]
+
+Both arms in one file, a column tells them apart:
+
+  panelbook import draws.jsonl --name mine --first debate --second monologue
+
+One file for each arm, which the files do not name:
+
+  panelbook import debate.csv mono.csv --arm debate --arm mono --name mine --first debate --second mono
+
+Other names of columns, a nested one with dots; an empty name ignores a column:
+
+  panelbook import log.jsonl --name mine --map correct=grade.passed --map problem_id=key --map reward=
+
+Inspect AI logs, where the arms are two tasks of one model on one set of problems:
+
+  panelbook import logs/*.eval --name mine --map arm=task --benchmark gpqa
+
+The result is a profile: change one number of a chapter with
+
+  panelbook run pass_at_k --profile mine -p k_max=8
+"""
+
+
+@app.command("import", help=IMPORT_HELP)
+def import_(
+    files: Annotated[list[Path], typer.Argument(help="Files of draws, or of counts.", metavar="FILE...")],
+    name: Annotated[str, typer.Option("--name", help="What the import is to be called: letters, digits, _.")],
+    first: Annotated[
+        str, typer.Option(help="The arm under study; may be left out where there are just two.")
+    ] = "",
+    second: Annotated[str, typer.Option(help="The arm that it is compared with.")] = "",
+    column: Annotated[
+        list[str] | None, typer.Option("--map", help="OURS=THEIRS: where a column is found; repeat for more.")
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", help="The arm that a file holds: once for all, or for each.")
+    ] = None,
+    benchmark: Annotated[str, typer.Option(help="Name of the benchmark of every row.")] = "",
+    skip_broken: Annotated[
+        bool, typer.Option("--skip-broken", help="Leave out rows that cannot be taken, and list them.")
+    ] = False,
+    embed: Annotated[
+        bool, typer.Option("--embed", help="Also embed the completions, for the chapters on their spread.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an earlier import of this name.")] = False,
+    jobs: JobsOption = 2,
+    execute: Annotated[
+        bool, typer.Option("--build/--no-build", help="Execute the chapters and render the book.")
+    ] = True,
+) -> None:
+    """Import draws; see `IMPORT_HELP`."""
+    from panelbook.pipeline import book
+    from panelbook.pipeline.display import StageDisplay
+    from panelbook.pipeline.imported import check_name, choose_arms, write_import
+    from panelbook.pipeline.run import StageFailed
+    from panelbook.pipeline.stages import plan
+    from panelbook.pipeline.tasks import build_lock
+    from panelbook.rollouts.imports import Options, list_taken, parse_columns, read_imports
+
+    project = Project.find()
+    check_name(project, name, force=force)
+    options = Options(name, arm or [], benchmark, parse_columns(column or []), skip_broken)
+    imported = read_imports(files, options)
+    taken = Table("here", "in the files", "files", title="What was taken for what", title_justify="left")
+    for row in list_taken(imported.sources):
+        taken.add_row(*map(escape, row))
+    console.print(taken)
+    first, second = choose_arms(imported.counts, first, second)
+    with build_lock(project):
+        written = write_import(project, name, imported, first, second, embed=embed)
+        say = functools.partial(console.print, markup=False, highlight=False, soft_wrap=True)
+        for label, rows in imported.counts.groupby("arm"):
+            say(f"  arm {label}: {len(rows):,} problems, {rows['n'].sum():,} draws")
+        for note in imported.notes:
+            say(f"  {note}")
+        if imported.rejected:
+            say(f"  {len(imported.rejected):,} rows left out, the first: {imported.rejected[0].where}:")
+            say(f"    {imported.rejected[0].reason}")
+        for case in written.left_out:
+            say(f"  without {case.stage} on {case.benchmark}: {case.reason}")
+        say(f"  wrote {', '.join(written.files)}")
+        if not execute:
+            say(f"`panelbook build --profile {name}` executes the chapters.")
+            return
+        runs = plan(project, name)
+        failure: StageFailed | None = None
+        try:
+            book.execute_runs(project, runs, StageDisplay(console), jobs)
+        except StageFailed as error:  # the other chapters are worth reading
+            failure = error
+        with console.status("rendering the book"):
+            result = book.render(project, runs, target=project.build / name)
+        say(f"The book: {project.relative(result.index)}")
+        if failure:
+            raise failure
+
+
 @app.command()
 def params(
     stage: Annotated[str | None, typer.Argument(help="A stage; leave it out to list the stages.")] = None,
@@ -197,22 +304,72 @@ def headline(
 ) -> None:
     """Print the headline table from the results of the last build."""
     from panelbook.pipeline import book
-    from panelbook.pipeline.stages import RESULTS, plan
-    from panelbook.publish.headline import headline_table, read_headlines, write_between_marks
+    from panelbook.pipeline.stages import plan
+    from panelbook.publish.headline import headline_table, write_between_marks
 
     project = Project.find()
-    runs = [r for r in plan(project, profile) if (project.root / r.folder / RESULTS).is_file()]
-    results = {r.id: book.load_results(project, r) for r in runs}
-    table = headline_table(read_headlines(project.params / "headline.yml"), results)
+    table = headline_table(book.load_ledger(project, plan(project, profile)))
     if write is None:
         print(table, end="")
         return
-    if not results:
-        raise BookError("There are no results yet. Run `panelbook build` first.")
+    if not table.startswith("|"):
+        raise BookError("The claims have not been tried yet. Run `panelbook build` first.")
     write.write_text(
         write_between_marks(write.read_text(encoding="utf-8"), table, write.name), encoding="utf-8"
     )
     console.print(f"Wrote the headline table to {write}.", highlight=False)
+
+
+@app.command()
+def claims(
+    topic: Annotated[
+        str, typer.Argument(help="Ids to show, by their beginning: K, or K3. All by default.")
+    ] = "",
+    why: Annotated[bool, typer.Option(help="Print the reason of each verdict.")] = False,
+    accept: Annotated[
+        bool, typer.Option(help="Record the verdicts and values of now as those to hold on to.")
+    ] = False,
+    profile: ProfileOption = DEFAULT_PROFILE,
+) -> None:
+    """Try every published claim on the published files; exit with 1 if a value or a verdict has drifted.
+
+    The rules are in [bold]params/claims.yml[/bold], what they gave last in [bold]params/claims.lock.json[/bold].
+    """
+    from panelbook.pipeline.stages import plan
+    from panelbook.publish import ledger
+    from panelbook.rollouts.adapters import read_published
+    from panelbook.rollouts.published import locate
+
+    project = Project.find()
+    run = next((r for r in plan(project, profile) if r.stage.name == "claims"), None)
+    if run is None:
+        raise BookError(f"profile {profile!r} has no stage claims; give another with --profile.")
+    rules, lock = project.params / "claims.yml", project.params / "claims.lock.json"
+    tried = ledger.try_claims(ledger.read_claims(rules), read_published(locate()), run.params.resampling)
+    chosen = [trial for trial in tried if trial.claim.id.startswith(topic)]
+    if not chosen:
+        ids = ", ".join(trial.claim.id for trial in tried)
+        raise BookError(f"no claim has an id that begins with {topic!r}; there are {ids}.")
+    table = Table("claim", "published", "recomputed", "verdict", *(["why"] if why else []), show_lines=True)
+    for trial in chosen:
+        cells = [
+            f"{trial.claim.id} {trial.claim.claim}",
+            trial.claim.published,
+            "\n".join(ledger.list_numbers(trial)),
+        ]
+        table.add_row(*cells, trial.verdict, *([trial.why] if why else []))
+    console.print(table)
+    for verdict, n in ledger.count_verdicts(tried).items():
+        console.print(f"{n:3d} {verdict}", highlight=False)
+    if accept:
+        ledger.write_lock(tried, lock)
+        console.print(f"Recorded in {project.relative(lock)}.", highlight=False)
+    elif drift := ledger.find_drift(tried, lock):
+        raise ledger.LedgerError(
+            "the book would no longer say what it said:\n  "
+            + "\n  ".join(drift)
+            + "\nIf that is right, `panelbook claims --accept` records it."
+        )
 
 
 @app.command()

@@ -118,10 +118,12 @@ class StageParams:
         """Return the parameters as a table, name, value and meaning; paths and names of the run are left out."""
         import pandas as pd  # deferred: the command line reads parameters without pandas
 
+        from panelbook.publish.results import show
+
         hidden = ("label", "study", "output_dir")
         shown = [f for f in dataclasses.fields(self) if f.name not in hidden and "artefact" not in f.metadata]
         rows = [(f.name, str(getattr(self, f.name)), f.metadata["help"]) for f in shown]
-        return pd.DataFrame(rows, columns=["parameter", "value", "meaning"]).style.hide(axis="index")
+        return show(pd.DataFrame(rows, columns=["parameter", "value", "meaning"]), why="settings")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,6 +389,10 @@ class TrainParams(ModelParams):
     )
     drop_constant_groups: bool = param(True, "leave groups of equal rewards out of the update")
     checkpoint_every: int = param(15, "updates between checkpoints")
+    objective_k: int = param(1, "k of the pass@k that is trained for, below group_size; 1 is the mean reward")
+    max_extra_groups: int = param(
+        0, "dynamic sampling: further problems an update may visit for groups that differ; 0 for none"
+    )
     kl_draws: int = param(32, "draws per update on which the divergence from the start is estimated")
     n_heldout_samples: int = param(8, "draws per held-out problem and checkpoint")
     encoder: str = param("minilm", "encoder of the spread before and after")
@@ -406,6 +412,11 @@ class TrainParams(ModelParams):
             raise ValueError(
                 "group_size must be at least 2, learning_rate above 0, rank at least 1, kl_draws at least 0; got "
                 f"{self.group_size}, {self.learning_rate}, {self.rank} and {self.kl_draws}."
+            )
+        if not 1 <= self.objective_k < self.group_size or self.max_extra_groups < 0:
+            raise ValueError(
+                "objective_k must lie between 1 and group_size - 1, max_extra_groups be at least 0; got "
+                f"{self.objective_k}, {self.group_size} and {self.max_extra_groups}."
             )
         if self.sampling not in ("round_robin", "proportional"):
             raise ValueError(f"sampling must be round_robin or proportional; got {self.sampling!r}.")
@@ -433,7 +444,21 @@ class MultiverseParams(TwoArmParams):
     )
     n_problems: int = param(30, "problems entering the multiverse, spread evenly over sources")
     n_embedded: int = param(4, "draws of each problem entering it, the first ones")
-    window_chars: int = param(120, "characters of the head, middle and tail windows")
+    window_chars: int = param(40, "characters of the head, middle and tail windows")
+    turns: bool = param(
+        True, "draws are made of labelled turns, as the miniature's are: take the labels off too"
+    )
+
+    def check(self) -> None:
+        """Check encoders and sizes."""
+        super().check()
+        if not self.encoders or len(set(self.encoders)) < len(self.encoders):
+            raise ValueError(f"encoders needs one name or more, each once; got {self.encoders}.")
+        if self.n_problems < 2 or self.n_embedded < 2 or self.window_chars < 1:
+            raise ValueError(
+                "n_problems and n_embedded must be at least 2, window_chars at least 1; got "
+                f"{self.n_problems}, {self.n_embedded} and {self.window_chars}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,6 +469,16 @@ class ReliabilityParams(TwoArmParams):
     rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
     tau: float = param(0.5, "G-pass@k: share of the k draws that must be right")
     n_posterior: int = param(4000, "draws from the posterior of the hierarchical model")
+
+    def check(self) -> None:
+        """Check the share and the number of posterior draws."""
+        super().check()
+        if not 0.0 < self.tau <= 1.0:
+            raise ValueError(f"tau must lie in (0, 1]; got {self.tau}.")
+        if self.n_posterior < 100:
+            raise ValueError(
+                f"n_posterior must be at least 100 to resolve the tails; got {self.n_posterior}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -472,8 +507,14 @@ class BudgetParams(TwoArmParams):
     prices: str = input_file(
         "params/prices.yml", "price per million tokens, prompt and completion, of each model"
     )
-    model: str = param("Qwen3-30B-A3B", "row of the price table")
+    priced_as: str = param("Qwen3-30B-A3B", "model whose row of the price table is taken")
     coverage: float = param(0.5, "share of problems to be solved, for the tokens to reach it")
+
+    def check(self) -> None:
+        """Check the coverage."""
+        super().check()
+        if not 0 < self.coverage <= 1:
+            raise ValueError(f"coverage must lie in (0, 1]; got {self.coverage}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -518,17 +559,12 @@ class ClaimsParams(StageParams):
     """Stage `claims`."""
 
     ledger: str = input_file("params/claims.yml", "the claims, their figures and the rules that judge them")
-    counts: str = artefact("counts.parquet")
-    spread: str = artefact("spread.parquet")
-    token_buckets: str = artefact("token_buckets.parquet")
-    heldout: str = artefact("heldout.parquet")
-    training: str = artefact("training.parquet")
-    pool: str = artefact("pool.parquet")
+    lock: str = input_file("params/claims.lock.json", "verdicts and values of the last accepted trial")
     chapters: list[str] = artefacts("results.json", [])
 
     @property
     def needs_published(self) -> bool:
-        """Return True: some claims are about files of which no table is made."""
+        """Return True."""
         return True
 
 
@@ -649,7 +685,12 @@ def _read_inherited(project: Project, name: str, seen: tuple[str, ...]) -> dict[
     if name in seen:
         raise ParamError(f"params/{name}.yml inherits from itself: {' -> '.join((*seen, name))}.")
     if not path.is_file():
-        other = ("base", "headline", "live")  # what every profile inherits, and the tables of the front page
+        other = (
+            "base",
+            "claims",
+            "live",
+            "prices",
+        )  # what every profile inherits, and the tables of the book
         known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem not in other)
         raise ParamError(f"There is no profile {name!r} (params/{name}.yml).{nearest(name, known)}")
     try:

@@ -33,6 +33,7 @@ from panelbook.pipeline.kernel import KernelDied, OnCell, OnNote, execute
 from panelbook.pipeline.notebook import canonicalise, hash_code, read_notebook, write_notebook
 from panelbook.pipeline.stages import MANIFEST, NOTEBOOK, RESULTS, StageRun
 from panelbook.project import Project
+from panelbook.publish.numbers import BareNumber, check_outputs, check_records
 from panelbook.publish.results import ResultsError, read_results
 from panelbook.rollouts import published
 
@@ -82,7 +83,8 @@ def run_stage(
     ------
     StageFailed
         If an input is missing, a cell raises, a declared file is not written, the results are not
-        readable or the disk is full. The executed notebook is then under `runs/<profile>/failed/`.
+        readable, a number has neither interval nor reason, or the disk is full. The executed notebook of a
+        cell that raised is then under `runs/<profile>/failed/`.
     """
     started = time.monotonic()
     key = stage_key(project, run)
@@ -292,8 +294,10 @@ def _check_outputs(run: StageRun, scratch: Path) -> None:
             "Write bulk text to an artefact instead of the output of a cell."
         )
     try:
-        read_results(scratch / RESULTS)
-    except ResultsError as error:
+        records = read_results(scratch / RESULTS)
+        check_records(records, run.stage.notebook)
+        check_outputs(read_notebook(scratch / NOTEBOOK), records, run.stage.notebook)
+    except (ResultsError, BareNumber) as error:
         raise StageFailed(f"{run.id}: {error}") from None
 
 

@@ -1,6 +1,6 @@
-"""The headline table: what the study printed beside what its rows give, for the front page and the README."""
+"""The front page: what was claimed, what the rows give, and what the live study adds; the README repeats a table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,31 +9,35 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
-from panelbook.publish.results import format_interval, format_value
+from panelbook.measure.claims import AGGREGATES, CONTRADICTED, HOLDS, NOT_RECOMPUTABLE, VERDICTS
+from panelbook.publish.results import format_full, format_interval, format_value
+
+Link = Callable[[str, str], str]
+"""(run id, text) -> the text as a link to that run's page."""
 
 START, END = "<!-- headline: written by `make readme` -->", "<!-- end of headline -->"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One row of `params/headline.yml`.
+    """One row of `params/live.yml`.
 
     Attributes
     ----------
     claim
         What is claimed, in our words.
-    published
-        The figure as the study prints it, with its own rounding.
     run
         Stage and group that recompute it, as `stage.group`.
     result
         Name of the number in that run's `results.json`.
+    card
+        Whether the answer in one screen quotes it.
     """
 
     claim: str
-    published: str
     run: str
     result: str
+    card: bool = False
 
 
 def read_headlines(path: Path) -> list[Headline]:
@@ -50,55 +54,92 @@ def read_headlines(path: Path) -> list[Headline]:
         raise BookError(f"{path}: {error}") from None
 
 
-def headline_table(
-    headlines: list[Headline],
-    results: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    link: Callable[[str, str], str] = lambda run, text: text,
-) -> str:
-    """Return the table as markdown.
+def headline_table(ledger: Sequence[Mapping[str, Any]], link: Link = lambda run, text: text) -> str:
+    """Return the claims of the front page as a markdown table, or a sentence where none was tried.
 
     Parameters
     ----------
-    results
-        Run id -> result name -> record; a run that is absent is said to be not recomputed.
+    ledger
+        Claims after their trial, as `claims.json` has them.
     link
         (run id, text) -> the text as a link to the run's page.
-
-    Raises
-    ------
-    BookError
-        If a run's results lack a number that a row names.
     """
+    shown = [claim for claim in ledger if claim["headline"]]
+    if not shown:
+        return "*This build did not try the claims; `make book` does where the published files can be had.*\n"
     rows = [
-        "| claim | published | recomputed | 95% interval | problems | draws |",
-        "|---|---|---|---|---|---|",
+        "| claim | published | recomputed | 95% interval | problems | draws | verdict |",
+        "|---|---|---|---|---|---|---|",
     ]
-    for headline in headlines:
-        claim = link(headline.run, headline.claim)
-        if headline.run not in results:
-            rows.append(_row(claim, headline.published, "not recomputed here", "", "", ""))
-            continue
-        if headline.result not in results[headline.run]:
-            known = ", ".join(results[headline.run])
-            raise BookError(
-                f"params/headline.yml: {headline.run} has no result {headline.result!r}; it has {known}."
-            )
-        rows.append(_row(claim, headline.published, *_cells(results[headline.run][headline.result])))
+    for claim in shown:
+        record = next(iter(claim["records"].values()))
+        text = link(claim["chapter"], claim["claim"])
+        rows.append(_row(text, claim["published"] or "no figure", *_cells(record), f"**{claim['verdict']}**"))
     return "\n".join(rows) + "\n"
+
+
+def verdict_cards(
+    ledger: Sequence[Mapping[str, Any]],
+    live: list[Headline],
+    results: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    link: Link = lambda run, text: text,
+) -> str:
+    """Return the answer in one screen: what of the study stands, what does not, what the live study adds.
+
+    Parameters
+    ----------
+    ledger
+        As in `headline_table`.
+    live, results, link
+        As in `live_table`.
+    """
+    if not ledger:
+        return ""
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in ledger) for verdict in VERDICTS}
+    shown = [claim for claim in ledger if claim["headline"]]
+    stands = [_claim_line(claim, link) for claim in shown if claim["verdict"] in (HOLDS, AGGREGATES)]
+    falls = [_claim_line(claim, link) for claim in shown if claim["verdict"] not in (HOLDS, AGGREGATES)]
+    adds = [
+        f"- {link(row.run, row.claim)}: {format_full(dict(results[row.run][row.result]))}"
+        for row in live
+        if row.card and row.result in results.get(row.run, {})
+    ]
+    cards = [
+        (
+            "What stands",
+            f"{counts[HOLDS]} of {len(ledger)} claims hold, {counts[AGGREGATES]} more from aggregates only.",
+            stands,
+        ),
+        (
+            "What does not",
+            f"{counts[CONTRADICTED]} are contradicted by the tracked data, {counts[NOT_RECOMPUTABLE]} cannot be "
+            "recomputed.",
+            falls,
+        ),
+        ("What the live study adds", "Both arms of a miniature, trained alike on one processor.", adds),
+    ]
+    body = "\n".join(
+        f":::{{grid-item-card}} {title}\n{lead}\n\n" + "\n".join(lines) + "\n:::"
+        for title, lead, lines in cards
+        if lines
+    )
+    return f"::::{{grid}} 1 1 3 3\n:gutter: 2\n{body}\n::::\n"
 
 
 def live_table(
     headlines: list[Headline],
     results: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    link: Callable[[str, str], str] = lambda run, text: text,
+    link: Link = lambda run, text: text,
 ) -> str:
     """Return the table of the live study as markdown, or a sentence where none of it was run.
 
     Parameters
     ----------
     headlines
-        Rows of `params/live.yml`; their `published` is empty, for nothing of this was published.
-    results, link
+        Rows of `params/live.yml`.
+    results
+        Run id -> result name -> record.
+    link
         As in `headline_table`.
     """
     shown = [headline for headline in headlines if headline.result in results.get(headline.run, {})]
@@ -123,6 +164,13 @@ def write_between_marks(text: str, table: str, name: str) -> str:
         raise BookError(f"{name} must hold the line {START!r} and, after it, {END!r}, once each.")
     before, rest = text.split(START)
     return f"{before}{START}\n{table}{END}{rest.split(END)[1]}"
+
+
+def _claim_line(claim: Mapping[str, Any], link: Link) -> str:
+    """Write a claim as one item of a card: the claim, its first number, and whether that reaches other problems."""
+    record = next(iter(claim["records"].values()))
+    beyond = "" if claim["beyond"] is not False else "; the interval includes no effect"
+    return f"- {link(claim['chapter'], claim['claim'])} {format_full(dict(record))}{beyond}"
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:

@@ -72,7 +72,13 @@ class Stamp:
 
 
 def stage_book(
-    project: Project, target: Path, chapters: Iterable[Chapter], generated: Mapping[str, str], stamp: Stamp
+    project: Project,
+    target: Path,
+    chapters: Iterable[Chapter],
+    generated: Mapping[str, str],
+    stamp: Stamp,
+    *,
+    toc_name: str = "_toc.yml",
 ) -> str:
     """Write the tree that Jupyter Book renders, from scratch, and return the hash of what matters in it.
 
@@ -86,10 +92,12 @@ def stage_book(
         File name -> markdown, for `{include}` by hand-written pages.
     stamp
         For the footer; the date does not enter the hash, or no build would ever be up to date.
+    toc_name
+        The table of contents, a file of `book/`.
     """
     chapters = list(chapters)
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(project.book, target, ignore=shutil.ignore_patterns("_toc.yml"))
+    shutil.copytree(project.book, target, ignore=shutil.ignore_patterns("_toc*.yml"))
     for name, text in generated.items():
         path = target / "generated" / name
         path.parent.mkdir(exist_ok=True)
@@ -98,7 +106,7 @@ def stage_book(
     several = {c.stage for c in chapters if sum(d.stage == c.stage for d in chapters) > 1}
     for chapter in chapters:
         _write_chapter(target / CHAPTERS, chapter, named=chapter.stage in several)
-    toc = yaml.safe_load((project.book / "_toc.yml").read_text(encoding="utf-8"))
+    toc = yaml.safe_load((project.book / toc_name).read_text(encoding="utf-8"))
     (target / "_toc.yml").write_text(
         yaml.safe_dump(expand_toc(toc, chapters), sort_keys=False), encoding="utf-8"
     )

@@ -9,15 +9,16 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pandas as pd
 from myst_nb import glue
 
 from panelbook.errors import BookError
-from panelbook.measure.uncertainty import Estimate
+from panelbook.measure.uncertainty import EXACT, Estimate, exact
+from panelbook.measure.uncertainty import row_estimate as row_estimate
 
 Style = Callable[[float], str]
 
@@ -29,18 +30,32 @@ STYLES: dict[str, Style] = {
     "ratio": lambda x: f"{x:.2f}×",
     "tokens": lambda x: f"{x:,.0f}",
     "number": lambda x: f"{x:.2f}",
+    "decimal": lambda x: f"{x:.1f}",
     "count": lambda x: f"{x:,.0f}",
+    "millions": lambda x: f"{x / 1e6:.1f} million",
+    "level": lambda x: f"{100 * x:g}%",
     "p": lambda x: f"{x:.1g}" if x < 0.001 else f"{x:.3f}",
+    "exponent": lambda x: f"{x:.1e}",
 }
-"""How a number is written in prose and tables. Percent and points multiply by 100; stored numbers never are."""
+"""How a number is written in prose and tables. Percent, points and level multiply by 100; stored numbers never are.
 
+A level is a share that was set, such as a confidence level: it is written without decimals that say nothing.
+"""
 
 NO_INTERVALS = "No intervals:"
-EXACT = "exact"
-"""Method of a number that nothing was sampled for."""
+NUMBER = re.compile(
+    r"(?<![\w@.])(?<![A-Za-z_]-)(?<!\d[-/])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+\u2212]?\d+)?(?![\w@])"
+)
+"""A number in a sentence, without sign and unit; not the digits of a name, such as pass@8, MATH-500 or L5."""
 
-NUMBER = re.compile(r"(?<![\w@.\-/])\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?(?![\w@])")
-"""A number in a sentence; not the digits of a name, such as pass@8, MATH-500 or L5."""
+
+class Name(str):
+    """A text whose digits are no figures; the glued output carries the mark, so that a page can be checked."""
+
+    MARK: ClassVar[dict[str, str]] = {"panelbook": "name"}
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, str]]:
+        return {"text/plain": repr(str(self))}, self.MARK
 
 
 class ResultsError(BookError, ValueError):
@@ -92,7 +107,7 @@ class Results:
         why
             Why it has none, in words fit for a table: "a count of the rows", "a parameter", "only sums are tracked".
         """
-        self.add(name, Estimate(float(value), None, None, None, None, EXACT, why), style, title)
+        self.add(name, exact(value, why), style, title)
 
     def text(self, name: str) -> str:
         """Return what was glued under `name`, to build a sentence of it."""
@@ -116,8 +131,8 @@ class Results:
         self._glue(name, text)
 
     def name(self, name: str, text: str) -> None:
-        """Glue a name, such as a label or a model's, whose digits are no figures."""
-        self._glue(name, text)
+        """Glue a name or a quotation, such as a label, a model's or an answer's, whose digits are no figures."""
+        self._glue(name, Name(text))
 
     def _glue(self, name: str, text: str) -> None:
         self._glued[name] = text
@@ -155,8 +170,10 @@ class Results:
         (self.output_dir / "results.json").write_text(text + "\n", encoding="utf-8")
 
 
-def show(table: pd.DataFrame, why: str = "", precision: int = 3) -> Any:
-    """Return a table for the page, without its index.
+def show(
+    table: pd.DataFrame, why: str = "", precision: int = 3, formats: Mapping[str, str] | None = None
+) -> Any:
+    """Return a table for the page; an index is shown as a column where it has a name.
 
     Parameters
     ----------
@@ -167,33 +184,15 @@ def show(table: pd.DataFrame, why: str = "", precision: int = 3) -> Any:
         with a table of fractions that has neither.
     precision
         Decimals.
+    formats
+        Column -> format of its own, as "{:.1%}".
     """
-    shown = table.style.hide(axis="index").format(precision=precision, thousands=",", na_rep="")
-    return shown.set_caption(f"{NO_INTERVALS} {why}.") if why else shown
-
-
-def row_estimate(row: pd.Series, value: str, *, prefix: str = "") -> Estimate:
-    """Return one row of a measure's table as an estimate.
-
-    Parameters
-    ----------
-    row
-        With `value`, `{prefix}low`, `{prefix}high`, n_problems, n_draws, method, and a reason where there is no
-        interval.
-    """
-    low, high = row[f"{prefix}low"], row[f"{prefix}high"]
-    missing = pd.isna(low)
-    return Estimate(
-        value=float(row[value]),
-        low=None if missing else float(low),
-        high=None if missing else float(high),
-        n_problems=int(row["n_problems"]),
-        n_draws=int(row["n_draws"]),
-        method=str(row["method"]),
-        reason=str(row.get(f"{prefix}reason") or row.get("reason") or "no interval was computed")
-        if missing
-        else "",
+    named = any(name is not None for name in table.index.names)
+    plain = table.rename_axis(columns=None).reset_index(drop=not named)
+    shown = plain.style.hide(axis="index").format(
+        dict(formats or {}), precision=precision, thousands=",", na_rep="", escape="html"
     )
+    return shown.set_caption(f"{NO_INTERVALS} {why}.") if why else shown
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:
@@ -268,7 +267,7 @@ def _format(value: float | None, record: dict[str, Any]) -> str:
     if value is None or math.isnan(value):
         return "undefined"
     text = STYLES[record["style"]](value)
-    return text.replace("-", "\N{MINUS SIGN}") if record["style"] != "p" else text
+    return text.replace("-", "\N{MINUS SIGN}") if record["style"] not in ("p", "exponent") else text
 
 
 def _count(value: int | None) -> str:

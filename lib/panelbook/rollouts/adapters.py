@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from panelbook.measure.evidence import Published
 from panelbook.rollouts.published import PublishedDataError
 from panelbook.rollouts.schema import check_counts
 
@@ -206,6 +207,41 @@ class _PoolProblem(_Record):
     source: Source
     year: int | None = None
     answer_type: Literal["int", "latex", "other"]
+
+
+class _Gallery(_Record):
+    thinking_backbone: str
+
+
+class _Transcripts(_Record):
+    metadata: _Gallery
+
+
+class _Reward(_Record):
+    tag_structure_coef: float
+
+
+class _Start(_Record):
+    correct: Share
+
+
+class _GsmRun(_Record):
+    reward: _Reward
+    total_steps: Count
+    baseline_step0: _Start
+
+
+class _Headline(_Record):
+    baseline_step0_training_batch: Annotated[str, Field(pattern=r"^~\d\.\d+ correct$")]
+
+
+class _Status(_Record):
+    headline_result: _Headline
+
+
+class _Manifest(_Record):
+    rl_run: _GsmRun
+    project_status: _Status
 
 
 class _SplitSources(_Record):
@@ -417,6 +453,52 @@ def read_pool(folder: Path) -> pd.DataFrame:
             )
         pool[split] = pool["uid"].isin(members)
     return pool.rename(columns={"uid": "problem_id"})
+
+
+def read_record(folder: Path) -> dict[str, str | float]:
+    """Read what run logs and metadata say of the study's own settings.
+
+    Returns
+    -------
+    dict
+        gallery_model, tag_coef, gsm8k_steps_logged, gsm8k_start and gsm8k_start_summary (share correct before the
+        GSM8K stage, as the log of its first batch and as the log's summary give it).
+
+    Raises
+    ------
+    PublishedDataError
+        Naming file and field of what is not as expected.
+    """
+    manifest = _load(_Manifest, folder, "data/multipersona_gsm8k/manifest.json")
+    said = manifest.project_status.headline_result.baseline_step0_training_batch
+    return {
+        "gallery_model": _load(
+            _Transcripts, folder, "reports/case_study/transcripts.json"
+        ).metadata.thinking_backbone,
+        "tag_coef": manifest.rl_run.reward.tag_structure_coef,
+        "gsm8k_steps_logged": manifest.rl_run.total_steps,
+        "gsm8k_start": manifest.rl_run.baseline_step0.correct,
+        "gsm8k_start_summary": float(said.strip("~").split()[0]),
+    }
+
+
+def read_published(folder: Path) -> Published:
+    """Read every table that the claims are tried on.
+
+    Raises
+    ------
+    PublishedDataError
+        Naming file, line and field of the first record that is not as expected.
+    """
+    return Published(
+        counts=read_counts(folder),
+        spread=read_spread(folder),
+        buckets=read_token_buckets(folder),
+        heldout=read_heldout(folder),
+        training=read_training(folder),
+        pool=read_pool(folder),
+        record=read_record(folder),
+    )
 
 
 def _math_counts(folder: Path) -> Iterator[dict[str, Any]]:

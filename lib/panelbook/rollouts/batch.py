@@ -2,8 +2,9 @@ r"""One batch of group-relative RL, on paper: which problems it visits, what it 
 
 A *group* is G draws of one problem by one policy. A draw's advantage is its reward minus the mean of its
 group, :math:`A_{ij} = r_{ij} - \bar r_i`, without division by the standard deviation (as in the published
-study). So a group whose rewards are all equal has nothing to teach; how many there are is measured twice,
-by outcome and by total reward, because a group that is all wrong still teaches tags as long as they vary.
+study), or what stands for another objective (`advantages`). So a group whose rewards are all equal has nothing
+to teach; how many there are is measured twice, by outcome and by total reward, because a group that is all
+wrong still teaches tags as long as they vary.
 
 Pure: the engine and the files are `train`'s.
 """
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Literal
 
+from panelbook.rollouts.advantages import mean_advantages, pass_at_k_advantages
 from panelbook.rollouts.draw import Answer
 from panelbook.rollouts.store import Record
 from panelbook.study.problems import Problem
@@ -46,9 +48,23 @@ class Group:
     @property
     def advantages(self) -> list[float]:
         """Reward minus the group's mean, one per draw."""
-        rewards = [record["reward"] for record in self.records]
-        mean = math.fsum(rewards) / len(rewards)
-        return [reward - mean for reward in rewards]
+        return mean_advantages([record["reward"] for record in self.records])
+
+    def advantages_for(self, objective_k: int) -> list[float]:
+        """Advantages of a pass@k objective: of pass@k for the outcome, of the mean for the rest of the reward.
+
+        At k = 1 they are `advantages`.
+        """
+        if objective_k == 1:
+            return self.advantages
+        correct = [record["status"] == "correct" for record in self.records]
+        rest = [record["reward"] - right for record, right in zip(self.records, correct, strict=True)]
+        pairs = zip(pass_at_k_advantages(correct, objective_k), mean_advantages(rest), strict=True)
+        return [outcome + tags for outcome, tags in pairs]
+
+    def teaches(self, objective_k: int) -> bool:
+        """Whether an update towards the objective learns anything from this group."""
+        return not self.is_constant and any(self.advantages_for(objective_k))
 
     @property
     def is_constant(self) -> bool:

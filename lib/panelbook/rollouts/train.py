@@ -2,21 +2,27 @@
 
 One step: the policy as it is draws G times for each of a few problems; rewards minus their group's mean are
 the advantages of the ``importance_sampling`` loss; one Adam step follows. Both arms, every stage and every
-engine go through this loop with the same parameters.
+engine go through this loop with the same parameters. Two options depart from that: another objective
+(`advantages`), and *dynamic sampling* (Yu et al. 2025), which goes on to further problems until enough groups
+of the step have something to teach. All draws are kept and paid for, also those of groups that teach nothing.
 
 What a run leaves is written down step by step (`logbook`), and a killed run goes back to its last checkpoint.
-Nothing random is carried along (problems are shuffled and draws are seeded by hash), so what follows there is
-what would have followed.
+Nothing random is carried along (problems are shuffled and draws are seeded by hash, and the metrics tell how far
+the visits got), so what follows there is what would have followed.
 
 What is *not* handled: held-out evaluation, which draws from the saved checkpoints (`sample`).
+
+References
+----------
+Yu, Q. et al. (2025). DAPO: an open-source LLM reinforcement learning system at scale. arXiv:2503.14476.
 """
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +68,11 @@ class TrainParams:
         Steps between checkpoints. The start and the end are always kept.
     kl_draws
         Draws per step on which the divergence from the reference is estimated; 0 for none.
+    objective_k
+        The k of the pass@k that is trained for, less than `group_size`; 1 is the mean reward.
+    max_extra_groups
+        Dynamic sampling: the most groups a step draws beyond `groups_per_step`, to have as many as that with
+        something to teach; 0 takes the first ones as they are.
     """
 
     n_steps: int
@@ -72,6 +83,8 @@ class TrainParams:
     drop_constant_groups: bool = False
     checkpoint_every: int = 10
     kl_draws: int = 0
+    objective_k: int = 1
+    max_extra_groups: int = 0
 
     def __post_init__(self) -> None:
         if min(self.n_steps, self.groups_per_step, self.checkpoint_every) < 1 or self.group_size < 2:
@@ -81,6 +94,18 @@ class TrainParams:
             )
         if self.learning_rate <= 0 or self.kl_draws < 0:
             raise ValueError(f"learning_rate must be above 0 and kl_draws 0 or more; got {self}.")
+        if not 1 <= self.objective_k < self.group_size or self.max_extra_groups < 0:
+            raise ValueError(
+                "objective_k must lie between 1 and group_size - 1, max_extra_groups be 0 or more; got "
+                f"objective_k={self.objective_k}, group_size={self.group_size} and "
+                f"max_extra_groups={self.max_extra_groups}."
+            )
+
+    @property
+    def departures(self) -> dict[str, int]:
+        """The two options where they are not the default: without them a run is what it was before they were."""
+        options = {f.name: f.default for f in fields(self) if f.name in ("objective_k", "max_extra_groups")}
+        return {name: getattr(self, name) for name, usual in options.items() if getattr(self, name) != usual}
 
 
 @dataclass(frozen=True)
@@ -153,24 +178,31 @@ def train(
     """
     if params.kl_draws and reference is None:
         raise ValueError(f"kl_draws={params.kl_draws} needs a reference to measure from; got None.")
-    plan = plan_visits(problems, params, draws.seed)
+    visits = plan_visits(problems, params, draws.seed)
     with Logbook(folder, draws.arm, _describe(problems, params, draws)) as logbook:
-        for step in range(logbook.resume(client, params.n_steps), params.n_steps):
+        start = logbook.resume(client, params.n_steps)
+        _skip(visits, _count_groups(folder, start))
+        for step in range(start, params.n_steps):
             here = replace(draws, checkpoint=name_checkpoint(step), step=step)
             policy = client.save_weights_and_get_sampling_client()
-            groups = _draw_groups(policy, plan[step], params.group_size, here, grader, calls, render)
+            groups = _draw_step(policy, visits, params, here, grader, calls, render)
             kl = _measure_kl(groups, reference, params.kl_draws) if reference and params.kl_draws else None
             _update(client, groups, params)
             records = [record for group in groups for record in group.records]
             on_step(logbook.keep(step, records, {**measure_batch(groups), "kl": kl}))
             if (step + 1) % params.checkpoint_every == 0 or step + 1 == params.n_steps:
                 logbook.save(client, step + 1)
-    visits = _count_visits(problems, chain.from_iterable(plan))
-    return Trained(read_metrics(folder), read_checkpoints(folder), visits, read_training_draws(folder))
+    made = islice(plan_visits(problems, params, draws.seed), _count_groups(folder, params.n_steps))
+    return Trained(
+        read_metrics(folder),
+        read_checkpoints(folder),
+        _count_visits(problems, made),
+        read_training_draws(folder),
+    )
 
 
-def plan_visits(problems: Sequence[Problem], params: TrainParams, seed: int) -> list[list[Visit]]:
-    """Return the problems of every step.
+def plan_visits(problems: Sequence[Problem], params: TrainParams, seed: int) -> Iterator[Visit]:
+    """Return the visits in their order, without end: every step takes as many as it needs.
 
     Raises
     ------
@@ -180,8 +212,28 @@ def plan_visits(problems: Sequence[Problem], params: TrainParams, seed: int) -> 
     twice = [name for name, n in Counter(problem.problem_id for problem in problems).items() if n > 1]
     if twice:
         raise ValueError(f"problem {twice[0]!r} is in the pool twice; pass each problem once.")
-    visits = visit_problems(problems, params.sampling, seed)
-    return [list(islice(visits, params.groups_per_step)) for _ in range(params.n_steps)]
+    return visit_problems(problems, params.sampling, seed)
+
+
+def _draw_step(
+    policy: SamplingClient,
+    visits: Iterator[Visit],
+    params: TrainParams,
+    draws: DrawParams,
+    grader: Grader,
+    calls: CallParams,
+    render: RenderPrompt | None,
+) -> list[Group]:
+    """Draw the groups of one step, and with dynamic sampling further ones in place of those that teach nothing."""
+    groups: list[Group] = []
+    n_more, n_left = params.groups_per_step, params.max_extra_groups
+    while n_more:
+        here = list(islice(visits, n_more))
+        groups += _draw_groups(policy, here, params.group_size, draws, grader, calls, render)
+        n_short = params.groups_per_step - sum(group.teaches(params.objective_k) for group in groups)
+        n_more = min(n_short, n_left)
+        n_left -= n_more
+    return groups
 
 
 def _draw_groups(
@@ -220,8 +272,8 @@ def _update(client: TrainingClient, groups: Sequence[Group], params: TrainParams
     data = [
         build_policy_datum(answer.prompt, answer.tokens, _logprobs(answer), advantage)
         for group in groups
-        if not (params.drop_constant_groups and group.is_constant)
-        for answer, advantage in zip(group.answers, group.advantages, strict=True)
+        if not params.drop_constant_groups or group.teaches(params.objective_k)
+        for answer, advantage in zip(group.answers, group.advantages_for(params.objective_k), strict=True)
         if answer.tokens
     ]
     if data:
@@ -260,9 +312,22 @@ def _describe(problems: Sequence[Problem], params: TrainParams, draws: DrawParam
     """Return what must not change within a run. How long it is and how often it is saved may."""
     pool = json.dumps(sorted([p.problem_id, p.source, p.question, p.gold] for p in problems))
     settings = {**asdict(draws), **asdict(params)}
-    for name in ("checkpoint", "step", "n_steps", "checkpoint_every", "kl_draws"):
+    free = ("checkpoint", "step", "n_steps", "checkpoint_every", "kl_draws")
+    for name in (*free, "objective_k", "max_extra_groups"):
         del settings[name]
-    return {**settings, "problems_sha256": hashlib.sha256(pool.encode()).hexdigest()}
+    return {**settings, **params.departures, "problems_sha256": hashlib.sha256(pool.encode()).hexdigest()}
+
+
+def _count_groups(folder: Path, n_steps: int) -> int:
+    """Return how many groups the first steps of a run have drawn; their number differs with dynamic sampling."""
+    if not n_steps:
+        return 0
+    return int(read_metrics(folder)["n_groups"].iloc[:n_steps].sum())
+
+
+def _skip(visits: Iterator[Visit], n_made: int) -> None:
+    """Move on to the first visit that is not made yet."""
+    next(islice(visits, n_made, n_made), None)
 
 
 def _count_visits(problems: Sequence[Problem], visits: Iterable[Visit]) -> pd.DataFrame:

@@ -4,16 +4,36 @@ Colour and marker stand for an arm and are the same in every chapter. Every figu
 lettering stays readable on a phone, and shows the interval of what it estimates.
 """
 
-from panelbook.publish.figures.bands import draw_band_shares, draw_joint_bands, draw_mixed_share
+from panelbook.publish.figures.bands import (
+    draw_band_shares,
+    draw_difference_parts,
+    draw_group_sizes,
+    draw_joint_bands,
+    draw_matched_strata,
+    draw_mixed_share,
+)
 from panelbook.publish.figures.climb import (
     draw_accuracy_by_level,
     draw_heldout,
     draw_matched_climb,
+    draw_objectives,
     draw_pretraining,
     draw_training,
     draw_trajectory,
 )
-from panelbook.publish.figures.passk import draw_pass_curves
+from panelbook.publish.figures.multiverse import (
+    draw_explained,
+    draw_frontier,
+    draw_measures,
+    draw_specification_curve,
+    draw_strata,
+)
+from panelbook.publish.figures.passk import (
+    draw_envelopes,
+    draw_model_curves,
+    draw_pass_curves,
+    draw_summary_differences,
+)
 from panelbook.publish.figures.spread import draw_paired_spread, draw_spread_against_accuracy
 from panelbook.publish.figures.style import (
     ARM_STYLES,
@@ -32,16 +52,28 @@ __all__ = [
     "draw_accuracy_by_level",
     "draw_band_shares",
     "draw_cost",
+    "draw_difference_parts",
+    "draw_envelopes",
+    "draw_explained",
+    "draw_frontier",
+    "draw_group_sizes",
     "draw_heldout",
     "draw_joint_bands",
     "draw_length_buckets",
     "draw_length_pairs",
     "draw_matched_climb",
+    "draw_matched_strata",
+    "draw_measures",
     "draw_mixed_share",
+    "draw_model_curves",
+    "draw_objectives",
     "draw_paired_spread",
     "draw_pass_curves",
     "draw_pretraining",
+    "draw_specification_curve",
     "draw_spread_against_accuracy",
+    "draw_strata",
+    "draw_summary_differences",
     "draw_training",
     "draw_trajectory",
     "use_theme",

@@ -11,6 +11,14 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from panelbook.publish.figures.style import GREY, INK, WIDTH, stack, style_of
 
+OBJECTIVE_STYLES = [
+    ("#0072B2", "o", "-"),
+    ("#E69F00", "^", "--"),
+    ("#009E73", "D", "-."),
+    ("#CC79A7", "v", ":"),
+]
+"""Colour, marker and line of training runs of one arm, in order."""
+
 
 def draw_trajectory(overall: pd.DataFrame, by_source: pd.DataFrame, arm: str) -> Figure:
     """Draw held-out accuracy against training steps: all problems, then each source.
@@ -175,6 +183,44 @@ def draw_matched_climb(curve: pd.DataFrame, first: str, second: str) -> Figure:
         ax.set(xlabel=label, ylabel=f"held-out pass@{k}")
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axs[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return fig
+
+
+def draw_objectives(curve: pd.DataFrame, names: Sequence[str]) -> Figure:
+    """Draw held-out pass@k of runs that differ in what they were trained for: small k above, large k below.
+
+    Parameters
+    ----------
+    curve
+        arm (the name of a run), k (one or two values), step, tokens_total, estimate, low, high.
+    names
+        The runs in the order of the legend.
+    """
+    ks = sorted(curve["k"].unique())
+    panels = [(k, x) for k in ks for x in ("step", "tokens")]
+    fig, axs = stack(len(panels), height=2.1 * len(panels) + 0.5)
+    curve = curve.assign(tokens=curve["tokens_total"] / 1000)
+    labels = {"step": "updates", "tokens": "thousand completion tokens of training"}
+    for ax, (k, x) in zip(axs, panels, strict=True):
+        for index, name in enumerate(names):
+            colour, marker, line = OBJECTIVE_STYLES[index % len(OBJECTIVE_STYLES)]
+            rows = curve[(curve["arm"] == name) & (curve["k"] == k)]
+            apart = (index - (len(names) - 1) / 2) * 0.008 * curve[x].max()
+            ax.errorbar(
+                rows[x] + apart,
+                rows["estimate"],
+                yerr=[rows["estimate"] - rows["low"], rows["high"] - rows["estimate"]],
+                color=colour,
+                marker=marker,
+                markersize=5,
+                linestyle=line,
+                linewidth=1.3,
+                elinewidth=0.8,
+                label=name,
+            )
+        ax.set(xlabel=labels[x], ylabel=f"held-out pass@{k}")
+        ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axs[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, len(names)))
     return fig
 
 
