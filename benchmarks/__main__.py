@@ -11,7 +11,7 @@ import pandas as pd
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import draws, live
+from benchmarks import draws, imports, live
 from benchmarks.timing import best_of
 
 
@@ -46,13 +46,26 @@ def main() -> None:
         draws.write_draws(path)
         load_s, rollouts = best_of(lambda: pd.read_parquet(path), 1)
         console.print(f"{len(rollouts):,} draws loaded from parquet in {load_s:.2f} s")
-        for name, ours, plain in (
-            ("pass@k, k = 1 to 32", draws.measure_pass_at_k, draws.reference_pass_at_k),
-            ("the same with intervals", draws.measure_pass_at_k_with_intervals, draws.reference_pass_at_k),
-            ("token statistics by bucket, with intervals", draws.measure_tokens, draws.reference_tokens),
+        log = Path(folder) / "log.jsonl"
+        imports.write_log(log)
+        for name, ours, plain, given in (
+            ("pass@k, k = 1 to 32", draws.measure_pass_at_k, draws.reference_pass_at_k, rollouts),
+            (
+                "the same with intervals",
+                draws.measure_pass_at_k_with_intervals,
+                draws.reference_pass_at_k,
+                rollouts,
+            ),
+            (
+                "token statistics by bucket, with intervals",
+                draws.measure_tokens,
+                draws.reference_tokens,
+                rollouts,
+            ),
+            ("import of 100,000 draws, checked", imports.measure_import, imports.reference_import, log),
         ):
-            ours_s, found = best_of(lambda ours=ours: ours(rollouts))
-            plain_s, expected = best_of(lambda plain=plain: plain(rollouts), 1)
+            ours_s, found = best_of(lambda ours=ours, given=given: ours(given))
+            plain_s, expected = best_of(lambda plain=plain, given=given: plain(given), 1)
             error = max(abs(found[key] - expected[key]) / abs(expected[key]) for key in expected)
             table.add_row(name, f"{ours_s:.2f}", f"{plain_s:.2f}", f"{plain_s / ours_s:.1f}x", f"{error:.0e}")
             if error > 1e-9:

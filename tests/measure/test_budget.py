@@ -248,7 +248,7 @@ class TestDrawBudgets:
         rollouts = make_rollouts(n_draws=3, arms=(("a", 30.0), ("b", 600.0)))
         compared = compare_draw_budgets(rollouts, "a", "b", 0.5, R)
         assert compared.equal.short_of == "a"
-        assert "end before one mean draw" in compared.crossover.tokens.reason or compared.crossover.leader
+        assert compared.low.short_of == compared.high.short_of == ""
         limit = compared.limits[0]
         a = score_budgets(rollouts, "a", [limit]).score_P_G.mean()
         b = score_budgets(rollouts, "b", [compared.equal.budget]).score_P_G.mean()
@@ -405,7 +405,7 @@ class TestCountBudgets:
     def test_interval_covers_the_truth_about_as_often_as_it_says(self):
         """Equal budget gap of two arms of known rates: pass@2 of 0.3 less 0.5."""
         truth, covered = 1 - 0.7**2 - 0.5, 0
-        for seed in range(60):
+        for seed in range(30):
             rng = np.random.default_rng(seed)
             counts = pd.concat(
                 [
@@ -421,9 +421,9 @@ class TestCountBudgets:
                     for arm, rate, tokens in (("a", 0.3, 10.0), ("b", 0.5, 20.0))
                 ]
             )
-            gap = compare_count_budgets(counts, "a", "b", 0.5, Resampling(seed, 200)).equal.gap
+            gap = compare_count_budgets(counts, "a", "b", 0.5, Resampling(seed, 100)).equal.gap
             covered += gap.low <= truth <= gap.high
-        assert 50 <= covered <= 60
+        assert 25 <= covered <= 30
 
     @pytest.mark.parametrize(
         ("change", "message"),

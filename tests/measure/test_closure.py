@@ -157,6 +157,7 @@ class TestCopies:
         )
 
 
+@pytest.mark.slow
 class TestCalibration:
     """200 simulated studies of 50 problems: 3 standard errors of a share of 5% are 4.6 points."""
 

@@ -422,3 +422,20 @@ class TestPublished:
         assert table.loc["pass_power_k", "first"] == pytest.approx(always.get("panel", 0) / 20)
         assert table.loc["pass_power_k", "second"] == pytest.approx(always.get("thinking", 0) / 20)
         assert (table["high"] < 0).all()
+
+    @pytest.mark.parametrize(
+        ("benchmark", "upper", "lower"), [("math500_s50", 6.5, -11.5), ("math500_l5", 14.6, -15.3)]
+    )
+    def test_the_gap_that_closes_where_one_right_draw_is_enough_opens_where_all_must_be_right(
+        self, published_folder, benchmark, upper, lower
+    ):
+        counts = select_counts(
+            adapters.read_counts(published_folder),
+            study="published",
+            benchmark=benchmark,
+            arms=["panel", "thinking"],
+        )
+        gaps = compare_summaries(counts, "panel", "thinking", [1, 4], 0.5, R).set_index(["summary", "k"])
+        for summary, points in (("pass_at_k", upper), ("pass_power_k", lower)):
+            move = gaps.loc[(summary, 4), "difference"] - gaps.loc[(summary, 1), "difference"]
+            assert 100 * move == pytest.approx(points, abs=0.05)

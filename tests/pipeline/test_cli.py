@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 from rich.console import Console
@@ -73,7 +74,7 @@ def assert_refused(result, *expected):
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", ["build", "run", "params", "fetch", "headline", "tidy"])
+    @pytest.mark.parametrize("command", ["build", "run", "import", "params", "claims", "fetch", "headline", "tidy"])
     def test_every_command_explains_itself_and_its_options(self, panelbook, command):
         status, out, _ = panelbook(command, "--help")
         assert status == 0
@@ -84,6 +85,48 @@ class TestHelp:
         status, _, err = panelbook("biuld")
         assert status == 2
         assert "biuld" in err
+
+
+@pytest.mark.published
+class TestClaims:
+    @pytest.fixture
+    def checkout(self, published_folder, tmp_path, monkeypatch):
+        """Return a checkout whose ledger a test may change."""
+        root = tmp_path / "checkout"
+        shutil.copytree(Project.find().params, root / "params")
+        (root / "notebooks").mkdir()
+        (root / "_config.yml").write_text("title: copy\n", encoding="utf-8")
+        monkeypatch.chdir(root)
+        return root
+
+    def test_the_ledger_is_tried_and_nothing_has_drifted(self, checkout, panelbook):
+        status, out, _ = panelbook("claims", "V1", "--why")
+        assert status == 0
+        assert "382" in out
+        assert re.search(r"\b12 holds", out)
+        assert "D1" not in out
+
+    def test_a_value_that_drifted_is_named_and_the_status_is_not_0(self, checkout, panelbook):
+        lock = checkout / "params" / "claims.lock.json"
+        recorded = json.loads(lock.read_text(encoding="utf-8"))
+        recorded["V1"]["values"]["ratio"] = 1.9
+        lock.write_text(json.dumps(recorded), encoding="utf-8")
+        assert_refused(
+            panelbook("claims", "V1"), "V1: ratio was 1.9 and is 1.82", "panelbook claims --accept"
+        )
+        assert panelbook("claims", "V1", "--accept")[0] == 0
+        assert panelbook("claims", "V1")[0] == 0
+
+    def test_a_changed_rule_changes_the_verdict_and_says_so(self, checkout, panelbook):
+        rules = checkout / "params" / "claims.yml"
+        text = rules.read_text(encoding="utf-8")
+        rules.write_text(
+            text.replace("published: 382, within: 0", "published: 381, within: 0"), encoding="utf-8"
+        )
+        assert_refused(panelbook("claims", "V1"), "V1: the verdict was 'holds' and is 'contradicted")
+
+    def test_an_id_that_is_not_there_is_answered_with_those_that_are(self, checkout, panelbook):
+        assert_refused(panelbook("claims", "Z"), "no claim has an id that begins with 'Z'", "K3")
 
 
 class TestParams:

@@ -309,6 +309,22 @@ class TestFailure:
         message = self.fail(ran, work="output = Path(output_dir)")
         assert "without writing draws.csv" in message
 
+    @pytest.mark.parametrize(
+        ("shown", "expected"),
+        [
+            ("print(n / 8)", "'0.5' of '0.5' is printed with neither interval nor reason"),
+            (
+                "import pandas as pd\npd.DataFrame({'rate': [rate]})",
+                "the table of rate shows 0.5 without an interval",
+            ),
+            ("from myst_nb import glue\nglue('t', '4.72', display=False)", "no result holds 4.72"),
+        ],
+    )
+    def test_a_number_with_neither_interval_nor_reason_is_refused(self, ran, shown, expected):
+        message = self.fail(ran, save=f"{SAVE}\n{shown}")
+        assert message.startswith("draw.all: 10_draw.ipynb")
+        assert expected in message
+
     def test_a_notebook_too_large_for_a_page_is_refused_with_its_size(self, ran):
         message = self.fail(ran, save=SAVE + '\nprint("x" * 2_100_000)')
         assert "more than 2,000,000" in message

@@ -152,6 +152,43 @@ def loss_table():
     return pd.DataFrame({"n_tokens": [1e5, 1e6, 3e6], "loss": [2.0, 0.4, 0.1]})
 
 
+def sizes_table():
+    rows = [
+        (arm, 2**i, i > 3, 0.1 * i + base, 0.1 * i + base - 0.04, 0.1 * i + base + 0.05)
+        for arm, base in zip(ARMS, (0.2, 0.1), strict=True)
+        for i in range(1, 7)
+    ]
+    return pd.DataFrame(rows, columns=["arm", "group_size", "model_based", "estimate", "low", "high"])
+
+
+def parts_table():
+    return pd.DataFrame(
+        {
+            "label": ["whole", "strength", "dispersion"],
+            "estimate": [0.2, -0.1, 0.3],
+            "low": [0.1, -0.2, np.nan],
+            "high": [0.3, 0.0, np.nan],
+        }
+    )
+
+
+def strata_table():
+    table = pd.DataFrame({"right": range(4), "n_sorting": 3, "group_size": 4})
+    for side, shares in (("first", [0.1, 0.6, 0.7, 0.4]), ("second", [0.1, np.nan, 0.6, 0.1])):
+        table[f"{side}_weight"] = 0.25
+        table[side] = shares
+        table[f"{side}_low"], table[f"{side}_high"] = table[side] - 0.05, table[side] + 0.06
+    return table
+
+
+RUNS = ["mean reward", "pass@4"]
+
+
+def objectives_table():
+    table = climb_table()
+    return table.assign(arm=table["arm"].map(dict(zip(ARMS, RUNS, strict=True))))
+
+
 FIGURES = {
     "paired_spread": lambda: figures.draw_paired_spread(spread_table(), *ARMS),
     "spread_against_accuracy": lambda: figures.draw_spread_against_accuracy(accuracy_table()),
@@ -168,6 +205,10 @@ FIGURES = {
     "accuracy_by_level": lambda: figures.draw_accuracy_by_level(level_table(), "panel"),
     "heldout": lambda: figures.draw_heldout(climb_table().query("arm == 'panel'"), "panel"),
     "matched_climb": lambda: figures.draw_matched_climb(climb_table(), *ARMS),
+    "group_sizes": lambda: figures.draw_group_sizes(sizes_table(), *ARMS),
+    "difference_parts": lambda: figures.draw_difference_parts(parts_table()),
+    "matched_strata": lambda: figures.draw_matched_strata(strata_table(), *ARMS),
+    "objectives": lambda: figures.draw_objectives(objectives_table(), RUNS),
 }
 
 
@@ -355,3 +396,37 @@ class TestOthers:
         for ax, (column, _) in zip(axs, COLUMNS, strict=True):
             points = ax.collections[0].get_offsets()
             assert points[:, 1].tolist() == training_tables()[0][column].tolist()
+
+    def test_modelled_group_sizes_are_open_and_the_others_filled(self):
+        ax = figures.draw_group_sizes(sizes_table(), *ARMS).axes[0]
+        model = [c for c in ax.collections if len(c.get_offsets()) == 3]
+        assert [to_hex(c.get_facecolor()[0]) for c in model] == ["#ffffff"] * 2
+        assert [c.get_offsets()[:, 0].tolist() for c in model] == [[16, 32, 64]] * 2
+        assert "from a model" in {text.get_text() for text in ax.texts}
+        counted = sizes_table().query("not model_based")
+        assert "from a model" not in {
+            t.get_text() for t in figures.draw_group_sizes(counted, *ARMS).axes[0].texts
+        }
+
+    def test_the_whole_stands_above_its_parts_filled(self):
+        ax = figures.draw_difference_parts(parts_table()).axes[0]
+        points = ax.collections[-1]
+        assert points.get_offsets()[:, 0].tolist() == [0.2, -0.1, 0.3]
+        assert [label.get_text() for label in ax.get_yticklabels()] == ["whole", "strength", "dispersion"]
+        assert points.get_offsets()[:, 1].tolist() == [2, 1, 0]
+        assert [to_hex(colour) for colour in points.get_facecolor()][1:] == ["#ffffff"] * 2
+
+    def test_a_stratum_that_an_arm_never_reaches_is_left_out_above(self):
+        top, bottom = figures.draw_matched_strata(strata_table(), *ARMS).axes
+        points = [c.get_offsets()[:, 1].tolist() for c in top.collections if len(c.get_offsets()) > 1]
+        assert points == [[0.1, 0.6, 0.7, 0.4], [0.1, 0.6, 0.1]]
+        assert [bar.get_height() for bar in bottom.patches] == [0.25] * 8
+
+    def test_runs_of_one_arm_differ_in_colour_marker_and_line(self):
+        axs = figures.draw_objectives(objectives_table(), RUNS).axes
+        lines = [line for line in axs[0].lines if line.get_linestyle() != "None"]
+        assert (
+            len({(to_hex(line.get_color()), line.get_marker(), line.get_linestyle()) for line in lines}) == 2
+        )
+        assert [text.get_text() for text in axs[0].get_legend().get_texts()] == RUNS
+        assert {ax.get_ylabel() for ax in axs} == {f"held-out pass@{k}" for k in set(climb_table()["k"])}

@@ -208,7 +208,9 @@ class TestResults:
     )
     def test_a_sentence_with_another_number_is_refused(self, results, glued, bare):
         results.add("gap", make(), "percent", "the gap")
-        with pytest.raises(ResultsError, match="'sentence' says .*no result of this chapter.*Results.exact"):
+        with pytest.raises(
+            ResultsError, match=r"'sentence' says .*no result of this chapter.*Results\.exact"
+        ):
             results.say("sentence", f"It is {bare}")
         assert "sentence" not in glued
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize
-from scipy.special import betaln, expit, logit
+from scipy.special import betaln, digamma, expit, logit
 
 from panelbook.measure.uncertainty import Floats
 
@@ -123,14 +123,20 @@ def fit_beta_binomial(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> BetaPrior:
         )
     pairs, times = np.unique(np.column_stack([n, c]), axis=0, return_counts=True)
 
-    def loss(x: Floats) -> float:
+    n_cell, c_cell, share = pairs[:, 0], pairs[:, 1], times / len(n)
+
+    def loss(x: Floats) -> tuple[float, Floats]:
         a, b = _parameters(x)
-        log_likelihood = betaln(a + pairs[:, 1], b + pairs[:, 0] - pairs[:, 1]) - betaln(a, b)
-        return -float(times @ log_likelihood) / len(n)
+        value = share @ betaln(a + c_cell, b + n_cell - c_cell) - betaln(a, b)
+        common = share @ digamma(a + b + n_cell) - digamma(a + b)
+        slope_a = share @ digamma(a + c_cell) - digamma(a) - common
+        slope_b = share @ digamma(b + n_cell - c_cell) - digamma(b) - common
+        slope_mean = a * b / (a + b) * (slope_a - slope_b)  # the chain rule through logit(mean)
+        return -float(value), -np.array([slope_mean, a * slope_a + b * slope_b])
 
     limits = [(float(logit(MEAN_LIMITS[0])), float(logit(MEAN_LIMITS[1]))), LOG_SIZE_LIMITS]
     mean = float(np.clip(np.mean(c / n), *MEAN_LIMITS))
-    best = minimize(loss, np.array([logit(mean), 0.0]), method="L-BFGS-B", bounds=limits, tol=1e-12).x
+    best = minimize(loss, np.array([logit(mean), 0.0]), jac=True, bounds=limits, tol=1e-12).x
     # The likelihood flattens towards an end, so that the search may stop short of it.
     at_limit = any(min(x - low, high - x) < 0.1 for x, (low, high) in zip(best, limits, strict=True))
     a, b = _parameters(best)

@@ -13,7 +13,8 @@ m draws is sum_p f_m, and of these the other arm saves sum_p f_m (1 - f'_m) at e
 The second batch is estimated in two ways:
 
 - from a model: given c of n, the success probability of a problem follows Beta(a + c, b + n - c) with the beta
-  distribution that fits the failing arm's counts (empirical Bayes), and new draws are simulated from it;
+  distribution that fits the failing arm's counts (empirical Bayes), and new draws are simulated from it, with
+  priors fitted to resampled problems;
 - without one: condition on half of the draws and look at the other half, averaged over all splits in closed form.
   C(n - c, h) / C(n, h) - C(n - c, 2h) / C(n, 2h) is the chance that h draws are all wrong and h others are not.
   It is unbiased, but at half the draws.
@@ -44,6 +45,7 @@ from panelbook.measure.uncertainty import (
     ROUNDING,
     Estimate,
     Floats,
+    Ints,
     Resampling,
     estimate,
     estimate_share,
@@ -51,6 +53,10 @@ from panelbook.measure.uncertainty import (
 
 BUCKETS = ("never", "rarely", "up_to_half", "mostly", "always")
 """By c / n: 0, up to 1/4, up to 1/2, below 1, 1. With four draws: 0, 1, 2, 3 and 4 right."""
+
+# Priors fitted to resampled problems, each the source of an equal part of the simulated batches: what the
+# problems do not settle about the prior widens the band.
+PRIORS = 20
 
 
 def bucket_by_rate(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> list[str]:
@@ -276,15 +282,24 @@ def _second_batches(
             f"n_null must be 100 or more to resolve the tails; it is {n_null}. Use 2000 for a result to report."
         )
     n_P, c_P, n_new_P = failing["n"].to_numpy(), failing["c"].to_numpy(), saving["n"].to_numpy()
-    a_P, b_P = fit_beta_binomial(n_P, c_P).posterior(n_P, c_P)
     rng = resampling.generator()
-    passed_B_P = np.empty((n_null, len(n_P)))
-    for n in np.unique(n_new_P):
-        here = np.flatnonzero(n_new_P == n)
+    passed = [np.empty((0, len(n_P)))]
+    for n_sets in np.diff(np.linspace(0, n_null, PRIORS + 1).round().astype(int)):
+        rows = rng.integers(0, len(n_P), size=len(n_P))
+        a_P, b_P = fit_beta_binomial(n_P[rows], c_P[rows]).posterior(n_P, c_P)
+        c_new = rng.binomial(n_new_P, rng.beta(a_P, b_P, size=(n_sets, len(n_P))))
+        passed.append(_pass_of_counts(n_new_P, c_new, m))
+    return np.concatenate(passed)
+
+
+def _pass_of_counts(n_P: Ints, c_B_P: Ints, m: int) -> Floats:
+    """Pass@m of many data sets with the same draws, shape (B, P), by looking it up."""
+    passed = np.empty(c_B_P.shape)
+    for n in np.unique(n_P):
+        here = n_P == n
         pass_of_c = pass_at_k_matrix(np.full(n + 1, n), np.arange(n + 1), [m])[:, 0]
-        for p in here:  # one problem at a time: a column of B draws
-            passed_B_P[:, p] = pass_of_c[rng.binomial(n, rng.beta(a_P[p], b_P[p], size=n_null))]
-    return passed_B_P
+        passed[:, here] = pass_of_c[c_B_P[:, here]]
+    return passed
 
 
 def _share(weight_P: Floats, saved_P: Floats, resampling: Resampling) -> Estimate:

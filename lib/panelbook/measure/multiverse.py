@@ -20,12 +20,13 @@ Steegen, S. et al. (2016). Increasing transparency through a multiverse analysis
 Simonsohn, U., Simmons, J. P. and Nelson, L. D. (2020). Specification curve analysis. Nature Human Behaviour 4.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from scipy import stats
 
 from panelbook.measure.counts import require_columns
 from panelbook.measure.uncertainty import Estimate, Estimates, Floats, Resampling, estimate_many, keep_means
@@ -51,8 +52,8 @@ class Multiverse:
     median
         Median effect over specifications; problems are resampled, in all specifications at once.
     explained
-        One row per choice with more than one level: choice, n_levels, share (of the variance of effects, see
-        `explained_shares`), low, high, n_problems, n_draws, method, reason.
+        One row per choice with more than one level: choice, n_levels, share (of the variance of the ranks of
+        effects, see `explained_shares`), low, high, n_problems, n_draws, method, reason.
     share_positive
         Share of specifications whose effect is above zero.
     share_above, share_below
@@ -149,7 +150,8 @@ def compare_specifications(
     def outputs(means: Floats) -> Floats:
         """Median effect, then the share that each choice explains."""
         effect = means[..., : len(labels)] / means[..., len(labels) :] - 1.0
-        return np.stack([_median(effect), *(_explained(effect, member) for member in members)], axis=-1)
+        ranks = _ranks(effect)
+        return np.stack([_median(effect), *(_explained(ranks, member) for member in members)], axis=-1)
 
     joint = estimate_many(
         np.hstack([first_P_S, second_P_S]), outputs, resampling, int(n_draws_S.max(initial=0))
@@ -170,7 +172,9 @@ def compare_specifications(
 
 
 def explained_shares(effects: npt.ArrayLike, labels: pd.DataFrame) -> dict[str, float]:
-    r"""Share of the variance of effects that lies between the levels of each choice: eta squared.
+    r"""Share of the variance of the ranks of effects that lies between the levels of each choice: eta squared.
+
+    Ranks, because a ratio of two small means can be wild, and one wild specification would decide alone.
 
     Parameters
     ----------
@@ -186,22 +190,56 @@ def explained_shares(effects: npt.ArrayLike, labels: pd.DataFrame) -> dict[str, 
 
     Notes
     -----
-    :math:`\eta^2 = \sum_l n_l (\bar x_l - \bar x)^2 / \sum_s (x_s - \bar x)^2`, the one-way analysis of variance of
-    each choice by itself.
+    :math:`\eta^2 = \sum_l n_l (\bar r_l - \bar r)^2 / \sum_s (r_s - \bar r)^2` of the ranks r, the one-way analysis of
+    variance of each choice by itself. It is the statistic of Kruskal and Wallis divided by S - 1.
 
     Examples
     --------
     >>> labels = pd.DataFrame({"encoder": ["a", "a", "b", "b"], "window": ["x", "y", "x", "y"]})
     >>> explained_shares([0.0, 1.0, 3.0, 4.0], labels)
-    {'encoder': 0.9, 'window': 0.1}
+    {'encoder': 0.8, 'window': 0.2}
     """
     values = np.asarray(effects, dtype=float)
-    return {str(choice): float(_explained(values, _membership(labels[choice]))) for choice in labels}
+    ranks = _ranks(values)
+    return {str(choice): float(_explained(ranks, _membership(labels[choice]))) for choice in labels}
 
 
-def compare_strata(
-    pairs: pd.DataFrame, first: str, second: str, resampling: Resampling, n_draws: int | None
-) -> pd.DataFrame:
+def list_neighbours(table: pd.DataFrame, choices: Sequence[str], own: Mapping[str, object]) -> pd.DataFrame:
+    """Select one specification and all that differ from it in a single choice.
+
+    Parameters
+    ----------
+    table
+        As in `Multiverse`.
+    choices
+        Columns that make a specification.
+    own
+        Level of every choice of the one specification.
+
+    Returns
+    -------
+    Rows of the table, the one specification first, with a column `changed` in front: "nothing", or choice and level.
+
+    Raises
+    ------
+    ValueError
+        If the table does not have that specification.
+    """
+    differs = pd.DataFrame({choice: table[choice] != own[choice] for choice in choices})
+    n_different = differs.sum(axis=1)
+    if not (n_different == 0).any():
+        raise ValueError(f"the table has no specification {dict(own)}. Choose one of its rows.")
+    parts = [table[n_different == 0].assign(changed="nothing")]
+    for choice in choices:
+        rows = table[differs[choice] & (n_different == 1)]
+        parts.append(
+            rows.assign(changed=[f"{choice}: {level}" for level in rows[choice]]).sort_values("changed")
+        )
+    found = pd.concat(parts, ignore_index=True)
+    return found[["changed", *table.columns]]
+
+
+def compare_strata(pairs: pd.DataFrame, first: str, second: str, resampling: Resampling) -> pd.DataFrame:
     r"""Compare two arms' distances among pairs of draws of one kind, and with the mix of kinds held equal.
 
     An arm that is wrong more often, or longer, has more pairs of that kind. Within a kind, and at one mix of kinds
@@ -210,19 +248,18 @@ def compare_strata(
     Parameters
     ----------
     pairs
-        One row per pair of draws of one problem: arm, problem_id, stratum (its kind), distance.
+        One row per pair of draws of one problem: arm, problem_id, stratum (its kind; a categorical sets the order),
+        distance, i and j (the two draws).
     first, second
         The two arms.
     resampling
         Seed, number of resamples and confidence; problems are resampled with all their pairs.
-    n_draws
-        Draws behind the pairs, reported as given.
 
     Returns
     -------
-    One row per stratum, in sorted order, then "mix held equal" and "all pairs": stratum, n_pairs_first, n_pairs_second
+    One row per stratum, then "mix held equal" and "all pairs": stratum, n_pairs_first, n_pairs_second
     and, each with `_low`, `_high` and `_reason`, first and second (mean distance) and effect (first / second - 1);
-    n_problems, n_draws, method.
+    n_problems and n_draws (with such a pair under either arm), method.
 
     Raises
     ------
@@ -234,8 +271,11 @@ def compare_strata(
     Direct standardisation: :math:`\sum_k w_k \bar d_{ak}`, where :math:`w_k` is the share of stratum k among the
     pairs of both arms together, over the strata that both arms have.
     """
-    require_columns(pairs, ("arm", "problem_id", "stratum", "distance"), "pairs")
-    strata = sorted(pairs["stratum"].unique())
+    require_columns(pairs, ("arm", "problem_id", "stratum", "distance", "i", "j"), "pairs")
+    strata = [
+        str(k) for k in pairs["stratum"].astype("category").cat.remove_unused_categories().cat.categories
+    ]
+    pairs = pairs.assign(stratum=pairs["stratum"].astype(str))
     problems = sorted(pairs["problem_id"].unique())
     columns, counts = [], []
     for arm in (first, second):
@@ -265,7 +305,7 @@ def compare_strata(
         rows = np.stack([arms[0], arms[1], arms[0] / arms[1] - 1.0], axis=-1)
         return rows.reshape(*rows.shape[:-2], -1)
 
-    found = estimate_many(np.hstack(columns), outputs, resampling, n_draws)
+    found = estimate_many(np.hstack(columns), outputs, resampling, None)
     sizes = [[*count, count[shared].sum(), count.sum()] for count in counts]
     rows = []
     for i, stratum in enumerate([*strata, "mix held equal", "all pairs"]):
@@ -275,10 +315,18 @@ def compare_strata(
             "n_pairs_second": int(sizes[1][i]),
         }
         for j, name in enumerate(("first", "second", "effect")):
-            here = found[3 * i + j]
-            row |= {name: here.value, f"{name}_low": here.low, f"{name}_high": here.high}
-            row |= {f"{name}_reason": here.reason}
-        row |= {"n_problems": found.n_problems, "n_draws": n_draws, "method": found.method_M[3 * i + 2]}
+            output = found[3 * i + j]
+            row |= {name: output.value, f"{name}_low": output.low, f"{name}_high": output.high}
+            row |= {f"{name}_reason": output.reason}
+        kinds = (
+            [stratum] if i < k else [name for name, both in zip(strata, shared, strict=True) if both or i > k]
+        )
+        here = pairs[pairs["arm"].isin([first, second]) & pairs["stratum"].isin(kinds)]
+        ends_of_pairs = here.melt(["arm", "problem_id"], ["i", "j"], value_name="draw").drop(
+            columns="variable"
+        )
+        row |= {"n_problems": here["problem_id"].nunique(), "n_draws": len(ends_of_pairs.drop_duplicates())}
+        row |= {"method": found.method_M[3 * i + 2]}
         rows.append(row)
     ends = {f"{name}_{end}": float for name in ("first", "second", "effect") for end in ("low", "high")}
     return pd.DataFrame(rows).astype(ends)
@@ -326,7 +374,7 @@ def frontier_changes(heldout: pd.DataFrame, resampling: Resampling) -> pd.DataFr
     Returns
     -------
     One row per arm that has a spread at two steps: arm, step_from, step_to, accuracy and spread (changes) with `_low`
-    and `_high`, n_problems, n_draws, method.
+    and `_high`, and `_moved`: rose, fell, or did not clearly move, as the interval says; n_problems, n_draws, method.
     """
     require_columns(heldout, (*RUN, "problem_id", "n", "c", "mean_distance"), "heldout")
     known = heldout.dropna(subset="mean_distance").assign(accuracy=lambda t: t["c"] / t["n"])
@@ -342,9 +390,10 @@ def frontier_changes(heldout: pd.DataFrame, resampling: Resampling) -> pd.DataFr
         change = (ends[1] - ends[0]).dropna()
         n_draws = int(here.loc[here["step"].isin([steps[0], steps[-1]]), "n"].sum())
         found = estimate_many(change.to_numpy(float), keep_means, resampling, n_draws)
-        rows.append(
-            {"arm": arm, "step_from": steps[0], "step_to": steps[-1]} | _ends(found, ("accuracy", "spread"))
-        )
+        row = {"arm": arm, "step_from": steps[0], "step_to": steps[-1]}
+        for name, low, high in zip(("accuracy", "spread"), found.low_M, found.high_M, strict=True):
+            row[f"{name}_moved"] = "rose" if low > 0 else "fell" if high < 0 else "did not clearly move"
+        rows.append(row | _ends(found, ("accuracy", "spread")))
     return pd.DataFrame(rows)
 
 
@@ -398,17 +447,24 @@ def _membership(labels: pd.Series) -> Floats:
     return np.eye(len(levels))[codes]
 
 
-def _explained(effects: Floats, member_S_L: Floats) -> Floats:
-    """Eta squared of effects of shape (..., S), leaving out those that are not finite."""
-    finite = np.isfinite(effects)
-    values = np.where(finite, effects, 0.0)
+def _ranks(effects: Floats) -> Floats:
+    """Ranks over the last axis, ties shared; NaN where an effect is not finite."""
+    finite = np.where(np.isfinite(effects), effects, np.nan)
+    return np.asarray(stats.rankdata(finite, axis=-1, nan_policy="omit"))
+
+
+def _explained(ranks: Floats, member_S_L: Floats) -> Floats:
+    """Eta squared of ranks of shape (..., S), leaving out those that are missing."""
+    finite = np.isfinite(ranks)
+    values = np.where(finite, ranks, 0.0)
     n_L = finite @ member_S_L
-    mean = values.sum(axis=-1) / finite.sum(axis=-1)
+    mean = np.divide(
+        values.sum(axis=-1), finite.sum(axis=-1), out=np.zeros(values.shape[:-1]), where=finite.any(axis=-1)
+    )[..., np.newaxis]
     mean_L = np.divide(values @ member_S_L, n_L, out=np.zeros_like(n_L), where=n_L > 0)
-    between = (n_L * (mean_L - mean[..., np.newaxis]) ** 2).sum(axis=-1)
-    total = np.where(finite, (effects - mean[..., np.newaxis]) ** 2, 0.0).sum(axis=-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(total > 0, between / total, np.nan))
+    between = (n_L * (mean_L - mean) ** 2).sum(axis=-1)
+    total = np.where(finite, (values - mean) ** 2, 0.0).sum(axis=-1)
+    return np.asarray(np.divide(between, total, out=np.full(total.shape, np.nan), where=total > 0))
 
 
 def _median(effects: Floats) -> Floats:

@@ -21,8 +21,8 @@ k chosen without replacement, hypergeometric with parameters n, c, k.
   Draws without an answer do not vote, and k draws of which none votes count as wrong.
 
 Not handled: votes for the same wrong answer written in two ways count as two answers, while all right answers count
-as one, which favours the right one; weighted votes; k beyond the number of draws (raises). The estimates at k = n
-are indicators (all right or not), so they are the least precise.
+as one, which favours the right one; weighted votes; k beyond the number of draws (raises). At k = n a problem's pass^k
+and pass@k are 0 or 1, which costs precision: draw more than the k that is asked about.
 
 References
 ----------

@@ -494,12 +494,12 @@ def list_pairs(
 
     Returns
     -------
-    One row per pair: distance (cosine), n_correct (0, 1 or 2 of the two), length (mean of the two).
+    One row per pair: i and j (the two draws), distance (cosine), n_correct (0, 1 or 2 of the two), length (their mean).
 
     Examples
     --------
     >>> list_pairs([[1, 0], [0, 1]], [True, False], [10, 30]).to_dict("records")
-    [{'distance': 1.0, 'n_correct': 1, 'length': 20.0}]
+    [{'i': 0, 'j': 1, 'distance': 1.0, 'n_correct': 1, 'length': 20.0}]
     """
     distance = 1.0 - _similarities(vectors_N_D)
     correct, length = np.asarray(correct_N, dtype=np.int64), np.asarray(lengths_N, dtype=np.float64)
@@ -511,6 +511,8 @@ def list_pairs(
     i, j = np.triu_indices(len(distance), k=1)
     return pd.DataFrame(
         {
+            "i": i,
+            "j": j,
             "distance": distance[i, j],
             "n_correct": correct[i] + correct[j],
             "length": (length[i] + length[j]) / 2.0,

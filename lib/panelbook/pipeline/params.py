@@ -525,17 +525,54 @@ class SignalParams(TwoArmParams):
     rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
     visits: list[str] = artefacts("visits.csv", [], optional=True)
     pool: list[str] = artefacts("pool.parquet", [], optional=True)
+    training: list[str] = artefacts("training.parquet", [], optional=True)
     group_size: int = param(8, "rollouts per problem in one RL group (G)")
     tag_coef: float = param(0.2, "weight of the tags in the reward")
+    groups_per_step: int = param(8, "training of the pool: problems visited in one step")
+    training_group_size: int = param(16, "training of the pool: rollouts per problem in one step")
+    most_visits: int = param(20, "visits of one problem in a training run above which it is flagged")
+
+    def check(self) -> None:
+        """Check group sizes and numbers of visits."""
+        super().check()
+        if min(self.group_size, self.training_group_size) < 2:
+            raise ValueError(
+                "group_size and training_group_size must be at least 2, or no draw has an advantage; got "
+                f"{self.group_size} and {self.training_group_size}."
+            )
+        if self.groups_per_step < 1 or self.most_visits < 1:
+            raise ValueError(
+                "groups_per_step and most_visits must be at least 1; got "
+                f"{self.groups_per_step} and {self.most_visits}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectivesParams(LiveParams):
     """Stage `objectives`."""
 
-    heldout: list[str] = artefacts("heldout.parquet", ["train/panel_1"])
-    metrics: list[str] = artefacts("metrics.parquet", ["train/panel_1"])
+    heldout: list[str] = artefacts(
+        "heldout.parquet", ["train/panel_1", "train/panel_passk", "train/panel_dynamic"]
+    )
+    metrics: list[str] = artefacts(
+        "metrics.parquet", ["train/panel_1", "train/panel_passk", "train/panel_dynamic"]
+    )
+    names: list[str] = param_list(
+        ["mean reward", "pass@4", "dynamic sampling"],
+        "what each run was trained for, in the order of the files; the first is the one compared with",
+    )
     k: int = param(8, "draws of the pass@k beside pass@1")
+
+    def check(self) -> None:
+        """Check that every run has one name, and there are two runs or more."""
+        super().check()
+        if not len(self.names) == len(self.heldout) == len(self.metrics) or len(self.names) < 2:
+            raise ValueError(
+                "names, heldout and metrics must be equally long, two runs or more; got "
+                f"{len(self.names)}, {len(self.heldout)} and {len(self.metrics)}."
+            )
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"every run needs a name of its own; got {self.names}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,15 +580,51 @@ class PowerParams(StageParams):
     """Stage `power`."""
 
     counts: str = artefact("counts.parquet")
+    spread: str = artefact("spread.parquet")
+    heldout: str = artefact("heldout.parquet")
+    ledger: str = input_file("params/claims.yml", "the claims with their figures as printed")
+    first: str = param("panel", "the arm under study")
+    second: str = param("thinking", "the arm it is compared with")
     power: float = param(0.8, "chance to see an effect that is there")
-    n_simulations: int = param(400, "simulated studies for each design")
+    step_from: int = param(0, "first held-out evaluation compared, as a training step")
+    step_to: int = param(90, "last held-out evaluation compared, as a training step")
+    n_simulations: int = param(2000, "simulated studies for each design")
+
+    def check(self) -> None:
+        """Check the wanted power and the number of simulations."""
+        super().check()
+        if not 0.05 < self.power < 1 or self.n_simulations < 100:
+            raise ValueError(
+                "power must lie between 0.05 and 1 and n_simulations be at least 100; got "
+                f"{self.power} and {self.n_simulations}."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoverageParams(StageParams):
     """Stage `coverage`."""
 
-    n_simulations: int = param(400, "simulated studies for each estimator and size")
+    counts: str = artefact("counts.parquet")
+    first: str = param("panel", "the arm whose success rates the first simulated arm has")
+    second: str = param("thinking", "the same of the second")
+    benchmarks: list[str] = param_list(
+        ["aime", "math500_s50"], "benchmarks that the simulated worlds resemble"
+    )
+    sizes: list[int] = param_list([20, 50, 134, 400], "numbers of problems of the simulated studies")
+    n_draws: int = param(8, "draws of each problem: the largest k and the group size")
+    n_simulations: int = param(400, "simulated studies for each world and size")
+    n_resamples: int = param(500, "bootstrap resamples of problems in each simulated study")
+
+    def check(self) -> None:
+        """Check worlds, sizes and draws."""
+        super().check()
+        if not self.benchmarks or not self.sizes or min(self.sizes) < 5 or self.n_draws < 2:
+            raise ValueError(
+                "benchmarks and sizes must not be empty, sizes at least 5 and n_draws at least 2; got "
+                f"{self.benchmarks}, {self.sizes} and {self.n_draws}."
+            )
+        if self.n_simulations < 20:
+            raise ValueError(f"n_simulations must be at least 20; got {self.n_simulations}.")
 
 
 @dataclass(frozen=True, kw_only=True)

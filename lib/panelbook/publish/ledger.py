@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
 from panelbook.measure.claims import VERDICTS, Claim, judge, reaches_beyond
-from panelbook.measure.evidence import Published, gather
+from panelbook.measure.evidence import GATHER, Published, gather
 from panelbook.measure.uncertainty import Estimate, Resampling
 from panelbook.publish.headline import Link
 from panelbook.publish.results import STYLES, format_full, format_interval, format_value
@@ -104,6 +104,10 @@ def read_claims(path: Path) -> list[Claim]:
         seen.add(claim.id)
         if claim.id[0] not in GROUPS:
             raise LedgerError(f"{where}: the id must begin with one of {', '.join(GROUPS)}.")
+        if claim.function and claim.function not in GATHER:
+            raise LedgerError(
+                f"{where}: there is no function {claim.function!r}; there are {', '.join(GATHER)}."
+            )
         for name, style in claim.styles.items():
             if style not in STYLES:
                 raise LedgerError(f"{where}: {name} has no style {style!r}; known: {', '.join(STYLES)}.")

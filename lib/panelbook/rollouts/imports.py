@@ -17,6 +17,7 @@ under the name of one arm.
 References: the log format of Inspect AI, https://inspect.aisi.org.uk/eval-logs.html.
 """
 
+import codecs
 import csv
 import gzip
 import hashlib
@@ -629,11 +630,12 @@ def _dig(record: Any, name: str) -> Any:
 
 def _read_jsonl(path: Path) -> _Raw:
     records, positions, broken = [], [], []
-    for number, line in enumerate(_read_bytes(path).split(b"\n"), start=1):
+    lines = _read_bytes(path).removeprefix(codecs.BOM_UTF8).split(b"\n")
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
+            record = json.loads(line.decode())
         except ValueError as error:  # of broken text and of broken JSON alike
             why = f"the line is not JSON ({error})"
         else:

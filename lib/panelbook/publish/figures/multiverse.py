@@ -81,7 +81,7 @@ def draw_specification_curve(
 
 
 def draw_explained(explained: pd.DataFrame) -> Figure:
-    """Draw the share of the variation of effects that each choice explains, with its interval.
+    """Draw the share of the variance of the ranks of effects that each choice explains, with its interval.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def draw_explained(explained: pd.DataFrame) -> Figure:
     ax.barh(table.index, table["share"], color=GREY, alpha=0.45, height=0.6)
     ax.hlines(table.index, table["low"], table["high"], color=INK, linewidth=1.4)
     ax.set_yticks(table.index, table["choice"])
-    ax.set(xlabel="share of the variance of effects", xlim=(0, None))
+    ax.set(xlabel="share of the variance of the ranks of effects", xlim=(0, None))
     ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     return fig
 

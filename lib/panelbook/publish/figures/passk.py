@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from panelbook.publish.figures.style import GREY, INK, draw_band, set_log2_axis, stack, style_of
+from panelbook.publish.figures.style import GREY, INK, OTHER_ARM, draw_band, set_log2_axis, stack, style_of
 
 
 def draw_pass_curves(curve: pd.DataFrame, gap: pd.DataFrame, first: str, second: str) -> Figure:
@@ -144,7 +144,7 @@ def draw_model_curves(unbiased: pd.DataFrame, model: pd.DataFrame, first: str, s
 
 
 def draw_summary_differences(differences: pd.DataFrame, first: str, second: str) -> Figure:
-    """Draw the difference of two arms under each summary with its interval, one row for each.
+    """Draw the difference of two arms under each summary with its interval, marked as the arm that is ahead.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def draw_summary_differences(differences: pd.DataFrame, first: str, second: str)
     ax.axvline(0, color=INK, linewidth=0.8)
     ax.hlines(height, differences["low"], differences["high"], color=INK, linewidth=1.6)
     for y, value in zip(height, differences["difference"], strict=True):
-        colour, marker, _ = style_of(first if value > 0 else second)
-        ax.plot(value, y, marker=marker, color=colour if value else INK, markersize=7)
+        colour, marker, _ = OTHER_ARM if value == 0 else style_of(first if value > 0 else second)
+        ax.plot(value, y, marker=marker, color=colour, markersize=7)
     ax.set_yticks(height, differences["label"])
     ax.set(xlabel=f"{first} minus {second}", ylim=(-0.6, len(differences) - 0.4))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+.0f} pp"))

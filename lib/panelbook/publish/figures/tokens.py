@@ -1,9 +1,10 @@
-"""Figures of length and cost."""
+"""Figures of length and cost, and of what a budget of tokens buys."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
 from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
@@ -118,3 +119,139 @@ def draw_cost(cost: pd.DataFrame) -> Figure:
     ax.set(xlabel="tokens per correct answer", ylim=(0.5, len(cost) + 0.7), xlim=(0, None))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
     return fig
+
+
+def draw_budget_curves(
+    panels: dict[str, tuple[pd.DataFrame, tuple[float, float | None, float | None] | None]],
+    first: str,
+    second: str,
+) -> Figure:
+    """Draw what a budget buys under both arms, one panel for each rule, with the budget at which the lead changes.
+
+    Parameters
+    ----------
+    panels
+        Label of the vertical axis -> a curve (arm, budget, estimate, low, high; missing where not observed) and the
+        crossover as tokens with the ends of its interval, or None where there is none. A curve with a column k is drawn
+        with a marker at every whole number of draws.
+    first, second
+        Arms.
+    """
+    fig, axs = stack(len(panels), height=0.6 + 2.8 * len(panels), sharex=True)
+    for ax, (label, (curve, crossover)) in zip(axs, panels.items(), strict=True):
+        for arm in (first, second):
+            rows = curve[curve["arm"] == arm]
+            colour, marker, line = style_of(arm)
+            ax.plot(
+                rows["budget"],
+                rows["estimate"],
+                color=colour,
+                marker=marker if "k" in curve.columns else "",
+                markersize=4,
+                linestyle=line,
+                label=arm,
+            )
+            ax.fill_between(rows["budget"], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+        if crossover is not None:
+            tokens, low, high = crossover
+            ax.axvline(tokens, color=INK, linewidth=0.9, linestyle=":")
+            if low is not None and high is not None:
+                ax.axvspan(low, high, color=GREY, alpha=0.18, linewidth=0)
+            # Beside the line on the side that has room.
+            spans = curve.loc[curve["estimate"].notna(), "budget"]
+            left = tokens > np.sqrt(spans.min() * spans.max())
+            ax.annotate(
+                "lead changes",
+                (tokens, 1.0),
+                xytext=(-4 if left else 4, 0),
+                textcoords="offset points",
+                ha="right" if left else "left",
+                va="bottom",
+                fontsize=8.5,
+                color=INK,
+            )
+        ax.axhline(1, color=GREY, linewidth=0.8)
+        ax.set(ylabel=label, ylim=(-0.02, 1.1))
+        ax.yaxis.set_major_formatter(PercentFormatter(1))
+        _set_token_axis(ax)
+    axs[0].legend(loc="lower right")
+    axs[-1].set_xlabel("tokens per problem")
+    return fig
+
+
+def draw_cap_sensitivity(caps: pd.DataFrame, first: str, second: str) -> Figure:
+    """Draw what the draws of both arms would be worth under every lower token limit.
+
+    Parameters
+    ----------
+    caps
+        arm, cap, quantity (accuracy, cut, cost), estimate, low, high; missing where undefined.
+    first, second
+        Arms.
+    """
+    labels = {"accuracy": "right draws", "cut": "draws cut", "cost": "tokens per\nright draw"}
+    fig, axs = stack(3, height=6.4, sharex=True)
+    for ax, (quantity, label) in zip(axs, labels.items(), strict=True):
+        for arm in (first, second):
+            rows = caps[(caps["arm"] == arm) & (caps["quantity"] == quantity)]
+            colour, _, line = style_of(arm)
+            ax.plot(rows["cap"], rows["estimate"], color=colour, linestyle=line, label=arm)
+            ax.fill_between(rows["cap"], rows["low"], rows["high"], color=colour, alpha=0.18, linewidth=0)
+        ax.set(ylabel=label)
+        _set_token_axis(ax)
+        if quantity != "cost":
+            ax.set_ylim(-0.02, 1.03)
+            ax.yaxis.set_major_formatter(PercentFormatter(1))
+    if caps.loc[caps["quantity"] == "cost", "estimate"].notna().any():  # an arm was right at least once
+        axs[2].set_yscale("log")
+    axs[2].yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:,.0f}"))
+    axs[2].yaxis.set_minor_formatter(NullFormatter())
+    axs[0].legend(loc="lower right")
+    axs[2].set_xlabel("token limit")
+    return fig
+
+
+def draw_mean_lengths(counts: pd.DataFrame, first: str, second: str) -> Figure:
+    """Draw the share of problems whose mean length is below each length, with the token limit of either arm.
+
+    Parameters
+    ----------
+    counts
+        arm, problem_id, mean_tokens and, where recorded, max_tokens.
+    first, second
+        Arms.
+    """
+    fig, (ax,) = stack(1, height=3.2)
+    for arm, height, side in ((first, 1.0, "top"), (second, 0.03, "bottom")):
+        rows = counts[counts["arm"] == arm].sort_values("mean_tokens")
+        colour, _, line = style_of(arm)
+        share = np.arange(1, len(rows) + 1) / len(rows)
+        ax.step(rows["mean_tokens"], share, where="post", color=colour, linestyle=line, label=arm)
+        known = rows["max_tokens"].dropna() if "max_tokens" in rows.columns else pd.Series(dtype=float)
+        if len(known):
+            limit = float(known.max())
+            ax.axvline(limit, color=colour, linewidth=0.9, linestyle=":")
+            ax.annotate(
+                f"limit, {arm}",
+                (limit, height),
+                xytext=(-2, 0),
+                textcoords="offset points",
+                rotation=90,
+                ha="right",
+                va=side,
+                fontsize=8.5,
+                color=colour,
+            )
+    ax.set(xlabel="mean tokens per draw of a problem", ylabel="share of problems", ylim=(0, 1.03))
+    ax.yaxis.set_major_formatter(PercentFormatter(1))
+    _set_token_axis(ax)
+    ax.legend(loc="upper left")
+    return fig
+
+
+def _set_token_axis(ax: Axes) -> None:
+    """Make the x axis logarithmic, with whole numbers at 1, 2 and 5 times the powers of ten."""
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
