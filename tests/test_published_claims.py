@@ -22,9 +22,9 @@ pytestmark = pytest.mark.published
 
 PARAMS = Project.find().params
 VERDICTS = {
-    HOLDS: "D1 D2 D3 D7 K1 K2 K7 K8 K9 T6 V1 V5",
+    HOLDS: "D1 D2 D3 D7 K1 K2 K7 K8 K9 T6 V1 V2 V5",
     AGGREGATES: "T1 T2 T3 T4 T5 H1",
-    CONTRADICTED: "D4 D6 D8 K3 K4 K5 K6 T7 T8 V2 V3 V4 V6 V7 H2 H3 H4 H5 P1 P2 P4",
+    CONTRADICTED: "D4 D6 D8 K3 K4 K5 K6 T7 T8 V3 V4 V6 V7 H2 H3 H4 H5 P1 P2 P4",
     NOT_RECOMPUTABLE: "D5 P3",
 }
 REPORTS = {
@@ -335,8 +335,8 @@ class TestBands:
                 np.mean([r["band"] == "variance_band" for r in arm.values() if r["source"] == source])
                 for arm in (mine, theirs)
             ]
-            assert tried["V2"].evidence[source].value == pytest.approx(inside[0] - inside[1])
-        assert tried["V2"].evidence["aime"].high < 0 < tried["V2"].evidence["olympiadbench"].low
+            assert tried["V2"].evidence[f"in_{source}"].value == pytest.approx(inside[0] - inside[1])
+        assert tried["V2"].evidence["in_aime"].high < 0 < tried["V2"].evidence["in_olympiadbench"].low
 
     def test_v3_weights(self, value, raw):
         filtered = raw.json("reports/variance_band/panel_g8/summary.json")["checkpoint"]

@@ -11,7 +11,9 @@ import pytest
 from panelbook.measure.bands import compare_bands, joint_bands
 from panelbook.measure.climb import climb_gain, heldout_trajectory, training_change, training_ratio
 from panelbook.measure.diversity import compare_spread, spread_table
+from panelbook.measure.matching import decompose_mixed
 from panelbook.measure.passk import gap_closure, is_monotone, pass_at_k_curve, pass_at_k_gap, solved_overlap
+from panelbook.measure.signal import audit_visits, compare_signal, round_robin_visits
 from panelbook.measure.tokens import bucket_totals, compare_cost, wilcoxon_p_from_statistic
 from panelbook.measure.uncertainty import Resampling
 from panelbook.rollouts import adapters
@@ -313,3 +315,20 @@ class TestTraining:
     def test_length_spread_within_groups_goes_from_0_36_to_0_66(self, training):
         tracked = training.set_index("step")["length_cv"].dropna()
         assert (tracked.iloc[0], tracked.iloc[-1]) == pytest.approx((0.36, 0.66), abs=0.005)
+
+
+def test_the_wider_band_is_not_a_matter_of_strength(counts):
+    """Thinking's mean success lies nearer one half, so strength alone would give it the wider band."""
+    olympiad = two_arms(counts, "olympiad")
+    parts = decompose_mixed(olympiad, *ARMS, 8, R).set_index("part")
+    assert parts.loc["difference", "estimate"] == pytest.approx((382 - 209) / 877)
+    assert parts.loc["strength", "high"] < 0 < parts.loc["dispersion", "low"]
+    signal = compare_signal(olympiad, *ARMS, 8, R).set_index("quantity")
+    assert signal.loc["ratio", "low"] > 1 > signal.loc["strength_factor", "high"]
+
+
+def test_half_of_the_training_visits_fall_on_eight_problems(published_folder, training):
+    pool = adapters.read_pool(published_folder)
+    visits = round_robin_visits(pool[pool["panel_train"]], 8 * len(training))
+    total = audit_visits(visits).set_index("source").loc["all"]
+    assert (total["problems"], total["n_over"], total["visits_over"] / total["visits"]) == (354, 8, 0.5)

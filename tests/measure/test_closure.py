@@ -282,6 +282,13 @@ class TestEdges:
         assert found["estimate"].notna().all()
         assert found["n_draws"].eq(int(n_first.sum() + n_second.sum())).all()
 
+    def test_a_single_draw_leaves_no_k_and_an_empty_table(self):
+        counts = table([1, 0], 1, [1, 1], 1)
+        assert closure_by_scale(counts, "panel", "think", [], R).empty
+        found = null_closure(counts, "panel", "think", [], R, 200)
+        assert found.empty
+        assert {"null", "scale", "place"} <= set(found.columns)
+
     def test_a_single_problem_gives_a_table(self):
         found = null_closure(table([1], 4, [3], 4), "panel", "think", [4], R, 200)
         assert len(found) == 3 * len(NULLS)
@@ -290,7 +297,6 @@ class TestEdges:
         ("changes", "message"),
         [
             ({"ks": [1]}, "every k must be 2 or more"),
-            ({"ks": []}, "every k must be 2 or more"),
             ({"ks": [9]}, "k must not exceed the draws"),
             ({"n_null": 10}, "n_null must be 100 or more"),
             ({"nulls": ["magic"]}, "no null 'magic'"),

@@ -95,9 +95,7 @@ class TestPopulation:
 
 
 class TestFit:
-    @pytest.mark.parametrize(
-        ("n", "c"), [([4, 4, 4], [1, 2, 4]), ([8, 3, 5, 8], [8, 1, 0, 5]), ([2, 2, 2, 2, 2], [0, 1, 0, 1, 2])]
-    )
+    @pytest.mark.parametrize(("n", "c"), [([4, 4, 4], [1, 2, 4]), ([8, 3, 5, 8], [8, 1, 0, 5])])
     def test_posterior_means_agree_with_a_double_integral(self, n, c):
         posterior = fit_beta_binomial(n, c)
         grid = posterior.weight_G @ population_pass_at_k(posterior.a_G, posterior.b_G, [1, 4])
@@ -188,7 +186,7 @@ class TestCoverage:
         for _ in range(n_studies):
             rate = rng.beta(a, b, n_problems)
             c = rng.binomial(n, rate)
-            a_D, b_D = fit_beta_binomial(np.full(n_problems, n), c).draw(500, rng)
+            a_D, b_D = fit_beta_binomial(np.full(n_problems, n), c).draw(300, rng)
             for row, (draws, true) in enumerate(
                 (
                     (population_pass_at_k(a_D, b_D, ks), truth),

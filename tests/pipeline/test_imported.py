@@ -173,9 +173,25 @@ class TestChapters:
         assert set(stages) == TWO_ARM
         assert {case.stage for case in left_out} == SPREAD
         values = stages["signal"]["mine"]
-        assert values["rollouts"] == ["runs/mine/imported/rollouts.parquet"]
         assert values["counts"] == "runs/mine/imported/counts.parquet"
         assert (values["first"], values["second"], values["group_size"]) == ("debate", "mono", 8)
+
+    @pytest.mark.parametrize(
+        ("column", "value", "stages"),
+        [
+            ("predicted", "2", {"reliability", "budget"}),
+            ("tag_valid", True, {"signal"}),
+            ("reward", 0.5, set()),
+        ],
+    )
+    def test_a_chapter_reads_single_draws_where_what_it_counts_was_recorded(
+        self, read, column, value, stages
+    ):
+        found, _ = choose_chapters("mine", read(make_rows(8, **{column: value})), "debate", "mono")
+        path = "runs/mine/imported/rollouts.parquet"
+        assert {
+            stage for stage, groups in found.items() if groups["mine"].get("rollouts") == [path]
+        } == stages
 
     def test_embedding_is_asked_for(self, read):
         stages, left_out = choose_chapters("mine", read(make_rows()), "debate", "mono", embed=True)

@@ -91,6 +91,10 @@ class TestNullClosure:
         fig = figures.draw_null_closure(observed, nulls_table())
         assert len(fig.axes) == 1
 
+    def test_nothing_to_draw_is_said(self):
+        fig = figures.draw_null_closure(observed_table().iloc[:0], nulls_table().iloc[:0])
+        assert "no closure to draw" in fig.axes[0].texts[0].get_text()
+
     def test_a_single_k_is_drawn(self):
         fig = figures.draw_null_closure(observed_table().query("k == 2"), nulls_table().query("k == 2"))
         assert len(fig.axes) == 3

@@ -48,8 +48,8 @@ class TestBudgetCurves:
         fig = figures.draw_budget_curves({"pass": (curve(), (250.0, 220.0, 300.0))}, *ARMS)
         (ax,) = fig.axes
         assert any(np.ravel(line.get_xdata()).tolist() == [250.0, 250.0] for line in ax.get_lines())
-        spans = [patch.get_extents().x1 - patch.get_extents().x0 for patch in ax.patches]
-        assert len(spans) == 1
+        (span,) = ax.patches
+        assert (span.get_x(), span.get_width()) == (220.0, 80.0)
         assert "lead changes" in [text.get_text() for text in ax.texts]
 
     def test_nothing_is_marked_where_the_lead_does_not_change(self):

@@ -130,6 +130,21 @@ class TestTables:
             with pytest.raises(BareNumber):
                 check_outputs(make_page(html_cell(BARE.style.set_caption(caption))), {}, "page")
 
+    def test_a_row_without_its_interval_is_stopped_unless_the_caption_says_what_that_means(self):
+        gap = pd.concat([FULL, BARE], ignore_index=True)
+        for shown in (gap, gap.style.format(na_rep=""), FULL.assign(low="None")):
+            with pytest.raises(BareNumber, match="without an interval"):
+                check_outputs(make_page(html_cell(shown)), {}, "page")
+        check_outputs(make_page(html_cell(show(gap))), {}, "page")
+        check_outputs(make_page(html_cell(show(gap.assign(spread="")))), {}, "page")
+
+    def test_headings_of_two_levels_are_read_together(self):
+        wide = FULL.set_index("arm").T.unstack().to_frame().T
+        assert wide.columns.nlevels == 2
+        check_outputs(make_page(html_cell(wide)), {}, "page")
+        with pytest.raises(BareNumber, match="panel spread"):
+            check_outputs(make_page(html_cell(wide.drop(columns=[("panel", "low")]))), {}, "page")
+
     def test_only_the_bare_one_of_several_in_an_output_is_named(self):
         both = show(FULL).to_html() + show(BARE.rename(columns={"spread": "width"})).to_html()
         with pytest.raises(BareNumber, match="table of arm, width"):

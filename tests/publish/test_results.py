@@ -11,6 +11,7 @@ from panelbook.measure.uncertainty import Estimate
 from panelbook.publish import results as module
 from panelbook.publish.results import (
     EXACT,
+    GAPS,
     NUMBER,
     STYLES,
     Name,
@@ -292,6 +293,14 @@ class TestShow:
             in show(self.TABLE, why="only sums are tracked").to_html()
         )
         assert "<caption>" not in show(self.TABLE).to_html()
+
+    def test_a_missing_interval_is_explained_and_a_whole_one_needs_no_word(self):
+        whole = self.TABLE.assign(low=0.1, high=0.2)
+        assert "<caption>" not in show(whole).to_html()
+        broken = pd.concat([whole, self.TABLE], ignore_index=True)
+        assert f"<caption>{GAPS}</caption>" in show(broken).to_html()
+        assert GAPS not in show(broken, why="a toy").to_html()
+        assert GAPS not in show(self.TABLE.assign(lowest=float("nan"))).to_html()
 
     def test_a_column_may_have_a_format_of_its_own_and_the_others_keep_theirs(self):
         html = show(self.TABLE.assign(y=0.5, z=float("nan")), precision=1, formats={"x": "{:.2%}"}).to_html()

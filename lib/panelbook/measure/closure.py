@@ -69,6 +69,36 @@ DESCRIPTIONS = {
 }
 """How a null continues "the weaker arm is ... the stronger"."""
 
+OBSERVED = (
+    "scale",
+    "k",
+    "estimate",
+    "low",
+    "high",
+    "n_problems",
+    "n_draws",
+    "n_unpaired",
+    "method",
+    "reason",
+)
+EXPECTED = (
+    *(
+        "null",
+        "scale",
+        "k",
+        "copied",
+        "weaker",
+        "strength",
+        "observed",
+        "estimate",
+        "low",
+        "high",
+        "p",
+        "place",
+    ),
+    *("n_undefined", "n_problems", "n_draws", "method", "reason"),
+)
+
 # The usual prior of a probability of which nothing is known. With it no problem lies further from 0 or 1 than its
 # own draws could tell, whatever the other problems say.
 JEFFREYS = BetaPrior(0.5, 0.5)
@@ -143,7 +173,7 @@ def closure_by_scale(
     first, second
         Arms; a positive closure means that the first gains.
     ks
-        Values of k above 1, none larger than the draws of any paired problem.
+        Values of k above 1, none larger than the draws of any paired problem; none at all gives an empty table.
     resampling
         Seed, number of resamples and confidence; problems are resampled, both arms together.
 
@@ -175,7 +205,7 @@ def closure_by_scale(
             missing = np.isnan(found.value)
             reason = _why_undefined(failures_P_4.mean(axis=0), first, second, k) if missing else found.reason
             rows.append(row | {"method": found.method, "reason": reason})
-    return pd.DataFrame(rows).astype({"low": float, "high": float})
+    return pd.DataFrame(rows, columns=list(OBSERVED)).astype({"low": float, "high": float})
 
 
 def null_closure(
@@ -196,7 +226,7 @@ def null_closure(
     first, second
         Arms, as in `closure_by_scale`. The one with the higher pass@1 is copied; on a tie the second.
     ks
-        Values of k above 1, none larger than the draws of any paired problem.
+        Values of k above 1, none larger than the draws of any paired problem; none at all gives an empty table.
     resampling
         Seed, and confidence of the band; its number of resamples is not used.
     n_null
@@ -258,7 +288,8 @@ def null_closure(
                 for null in nulls
                 for scale in SCALES
                 for k in ks
-            ]
+            ],
+            columns=list(EXPECTED),
         )
     arm_S, arm_W = _Tabulated(strong, (1, *ks)), _Tabulated(weak, (1, *ks))
     fails_S, fails_W = arm_S.failures(), arm_W.failures()
@@ -287,7 +318,7 @@ def null_closure(
                     row |= {"place": "", "n_undefined": 0}
                     row["reason"] = _why_undefined(means, weaker, copied, k) or f"the copy's pass@{k} is 1"
                 rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=list(EXPECTED))
 
 
 class _Cells:
@@ -512,7 +543,7 @@ def _pass_1(rows: pd.DataFrame) -> float:
 
 def _check_ks(ks: Sequence[int]) -> None:
     """Check that closure has somewhere to go."""
-    if len(ks) == 0 or min(ks) < 2:
+    if min(ks, default=2) < 2:
         raise ValueError(f"closure is a change from k = 1, so every k must be 2 or more; got {list(ks)}.")
 
 

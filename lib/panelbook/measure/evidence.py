@@ -17,6 +17,7 @@ from panelbook.measure.bands import band_shares, compare_bands, joint_bands
 from panelbook.measure.climb import climb_gain, expected_visits, heldout_trajectory, training_ratio
 from panelbook.measure.closure import null_closure
 from panelbook.measure.diversity import compare_spread
+from panelbook.measure.matching import compare_matched
 from panelbook.measure.passk import (
     gap_closure,
     is_monotone,
@@ -384,18 +385,27 @@ def band(tables: Published, resampling: Resampling, benchmark: str) -> Evidence:
     }
 
 
-def band_by_source(tables: Published, resampling: Resampling, benchmark: str) -> Evidence:
-    """Difference of the two arms' variance bands, panel minus thinking, within each source.
+def wider_band(tables: Published, resampling: Resampling, benchmark: str) -> Evidence:
+    """Compare the variance bands of the two arms: in the pool, at equal measured success, and within each source.
 
     Parameters
     ----------
     tables, resampling, benchmark
         As in `spread_excess`.
     """
-    found = {}
-    for source, rows in tables.pair(benchmark).groupby("source"):
+    counts = tables.pair(benchmark)
+    matched, _ = compare_matched(counts, PANEL, THINKING, resampling)
+    found = {
+        "difference": row_estimate(
+            _variance_band(compare_bands(counts, PANEL, THINKING, resampling)).iloc[0],
+            "difference",
+            prefix="difference_",
+        ),
+        "matched_ratio": row_estimate(matched[matched["part"] == "matched_ratio"].iloc[0], "estimate"),
+    }
+    for source, rows in counts.groupby("source"):
         row = _variance_band(compare_bands(rows, PANEL, THINKING, resampling)).iloc[0]
-        found[str(source)] = row_estimate(row, "difference", prefix="difference_")
+        found[f"in_{source}"] = row_estimate(row, "difference", prefix="difference_")
     return found
 
 
@@ -657,7 +667,7 @@ GATHER: dict[str, Gather] = {
         token_limits,
         equal_tokens,
         band,
-        band_by_source,
+        wider_band,
         joint_table,
         policies,
         shared_problems,

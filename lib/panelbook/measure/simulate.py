@@ -70,6 +70,8 @@ VERDICTS = ("covers", "short", "too wide", "no interval")
 POPULATION_LOG2 = 15  # problems that stand for the population, as a power of 2
 EASE_GRID = np.linspace(-6.5, 6.5, 2601)  # where beta quantiles are tabulated; in between along a line
 ALIGNMENT = 30.0  # a + b of the beta distribution of s: how alike the draws' own shares are
+LOOK_EVERY = 10  # studies from one look at how alike the problems are to the next
+MOSTLY_ALIKE = 0.75  # share of problems with one value from which that is named as a reason
 N_POSTERIOR = 1000  # posterior draws behind a credible interval
 
 
@@ -912,7 +914,8 @@ def check_coverage(
     One row for each estimator and size: estimator, title, recommended, n_problems, truth, n_studies (with an interval),
     n_without (without one), bias with bias_se (Monte Carlo standard error), coverage with low and high (exact binomial
     interval for the limited number of studies), too_low and too_high (intervals that lie wholly below or above the
-    truth), width (mean), verdict (one of `VERDICTS`) and reason.
+    truth), width (mean), alike (share of problems with
+    the most frequent value), verdict (one of `VERDICTS`) and reason.
 
     Raises
     ------
@@ -928,12 +931,16 @@ def check_coverage(
     tables = []
     for size in sizes:
         seen: dict[str, list[Estimate]] = {e.name: [] for e in estimators}
+        alike: dict[str, list[float]] = {e.name: [] for e in estimators}
         for i in range(n_simulations):
             study = simulate_study(*world.draw(size, rng), n_draws, n_draws, rng)
             own = Resampling(int(rng.integers(2**31)), resampling.n_resamples, resampling.confidence)
             for name, result in estimate_all(study, [e for e in estimators if i % e.every == 0], own).items():
                 seen[name].append(result)
-        tables += [_summarise(e, size, truths[e.name], seen[e.name]) for e in estimators]
+            if i % LOOK_EVERY == 0:
+                for e in estimators:
+                    alike[e.name].append(_share_alike(e, study))
+        tables += [_summarise(e, size, truths[e.name], seen[e.name], alike[e.name]) for e in estimators]
     table = pd.DataFrame(tables)
     table["reason"] = [_explain(row, table, estimators) for _, row in table.iterrows()]
     return table
@@ -979,7 +986,17 @@ def summarise_coverage(table: pd.DataFrame, nominal: float = 0.95) -> pd.DataFra
     return pd.DataFrame(rows)
 
 
-def _summarise(estimator: Estimator, size: int, truth: float, results: list[Estimate]) -> dict[str, object]:
+def _share_alike(estimator: Estimator, study: Study) -> float:
+    """Share of problems that have the most frequent value; 0 where problems have no value of their own."""
+    if not isinstance(estimator.method, OfMeans) or estimator.method.support is None:
+        return 0.0
+    values = estimator.method.statistic(estimator.method.columns(study))
+    return float(np.unique(values.round(9), return_counts=True)[1].max() / len(values))
+
+
+def _summarise(
+    estimator: Estimator, size: int, truth: float, results: list[Estimate], alike: list[float]
+) -> dict[str, object]:
     """One row of `check_coverage`, without the reason."""
     with_interval = [r for r in results if r.low is not None and r.high is not None]
     ends = np.array([(r.low, r.high) for r in with_interval], dtype=float).reshape(-1, 2)
@@ -1009,6 +1026,7 @@ def _summarise(estimator: Estimator, size: int, truth: float, results: list[Esti
         "too_low": too_low,
         "too_high": too_high,
         "width": float(np.mean(ends[:, 1] - ends[:, 0])) if n else np.nan,
+        "alike": float(np.mean(alike)),
         "verdict": verdict,
     }
 
@@ -1028,6 +1046,8 @@ def _explain(row: pd.Series, table: pd.DataFrame, estimators: Sequence[Estimator
     same = table[(table["estimator"] == row["estimator"]) & (table["n_problems"] > row["n_problems"])]
     if len(same) and (same["verdict"] == "covers").all():
         parts.append("few problems: it is kept by larger studies")
+    if row["alike"] > MOSTLY_ALIKE:
+        parts.append("most problems have one and the same value, so few carry the spread")
     missed = row["too_low"] + row["too_high"]
     if missed and stats.binomtest(int(row["too_low"]), int(missed)).pvalue < 0.01:
         side = "below" if row["too_low"] > row["too_high"] else "above"

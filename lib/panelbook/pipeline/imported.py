@@ -28,6 +28,9 @@ HEADER = "# Written by `panelbook import`; a second import under this name needs
 RESERVED = ("html", "source", "variants", "cache")
 """Folders of `_build` and `runs` that a profile's would be mistaken for."""
 
+PRICED_AS = "imported"
+"""Row of `params/prices.yml` for tokens of which nobody has said what they cost."""
+
 GROUP_SIZES = (8, 4, 2)
 """Of an RL group, the largest first: the chapters take the first that every problem has draws for."""
 
@@ -139,6 +142,9 @@ def choose_chapters(
     """
     folder = f"runs/{name}/{FRONT.parent.as_posix()}"
     rollouts = [f"{folder}/rollouts.parquet"] if imported.rollouts is not None else []
+    # A chapter that counts votes or tags must not take a column that was filled in for one that was recorded.
+    answered = rollouts if _recorded(imported, "predicted") else []
+    tagged = rollouts if _recorded(imported, "tag_valid") else []
     stages: dict[str, dict[str, dict[str, Any]]] = {}
     left_out: list[LeftOut] = []
     groups: set[str] = set()
@@ -156,14 +162,14 @@ def choose_chapters(
         size = next((size for size in GROUP_SIZES if size <= rows["n"].min()), 0)
         wanted: dict[str, tuple[dict[str, Any], str]] = {
             "pass_at_k": (tables, _too_few(rows)),
-            "reliability": (tables | {"rollouts": rollouts}, _too_few(rows)),
+            "reliability": (tables | {"rollouts": answered}, _too_few(rows)),
             "closure": (tables, _too_few(rows)),
             "hard_problems": (tables, _too_few(rows)),
             "token_efficiency": (tables, _no_tokens(rows)),
-            "budget": (tables | {"rollouts": rollouts}, _no_tokens(rows)),
+            "budget": (tables | {"rollouts": answered, "priced_as": PRICED_AS}, _no_tokens(rows)),
             "variance_band": (tables | {"group_size": size}, _too_few(rows) or _unequal(rows)),
             "signal": (
-                tables | {"rollouts": rollouts, "group_size": size},
+                tables | {"rollouts": tagged, "group_size": size},
                 _too_few(rows) or _unequal(rows),
             ),
             "diversity": ({}, _no_texts(imported, embed) or _too_few(rows)),
@@ -277,6 +283,10 @@ def write_front(
         "every chapter up to date.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _recorded(imported: Imported, column: str) -> bool:
+    return all(column in source.taken for source in imported.sources)
 
 
 def _problems(counts: pd.DataFrame, arm: str) -> list[tuple[str, str]]:

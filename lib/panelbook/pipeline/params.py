@@ -489,6 +489,14 @@ class ClosureParams(TwoArmParams):
     k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow")
     n_null: int = param(2000, "simulated null data sets")
 
+    def check(self) -> None:
+        """Check the number of simulated data sets and k_max."""
+        super().check()
+        if self.n_null < 100:
+            raise ValueError(f"n_null must be at least 100 to resolve the tails; got {self.n_null}.")
+        if self.k_max < 0:
+            raise ValueError(f"k_max must be 0 (all) or at least 1; got {self.k_max}.")
+
 
 @dataclass(frozen=True, kw_only=True)
 class HardProblemsParams(TwoArmParams):
@@ -496,6 +504,12 @@ class HardProblemsParams(TwoArmParams):
 
     counts: str = artefact("counts.parquet")
     n_null: int = param(2000, "simulated null data sets")
+
+    def check(self) -> None:
+        """Check the number of simulated data sets."""
+        super().check()
+        if self.n_null < 100:
+            raise ValueError(f"n_null must be at least 100 to resolve the tails; got {self.n_null}.")
 
 
 @dataclass(frozen=True, kw_only=True)

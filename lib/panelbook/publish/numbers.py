@@ -23,6 +23,8 @@ from nbformat import NotebookNode
 
 from panelbook.errors import BookError
 from panelbook.publish.results import (
+    GAPS,
+    INTERVAL,
     NO_INTERVALS,
     NUMBER,
     Name,
@@ -50,9 +52,16 @@ class BareNumber(BookError, ValueError):
 
 @dataclass
 class _Table:
+    """Heading and body by row; the index is left out of the body."""
+
     caption: str = ""
-    headers: list[str] = field(default_factory=list)
-    cells: list[str] = field(default_factory=list)
+    heads: list[list[str]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+
+    def headings(self, width: int) -> list[str]:
+        """Return the heading of each of the last `width` columns, levels joined."""
+        levels = [[""] * width + head for head in self.heads]
+        return [" ".join(head[i - width] for head in levels if head[i - width]) for i in range(width)]
 
 
 def check_page(page: NotebookNode, records: Mapping[str, Mapping[str, Any]], name: str) -> None:
@@ -208,17 +217,27 @@ def _check_output(output: NotebookNode, cell_id: str, name: str) -> None:
 
 
 def _check_table(table: _Table, where: str) -> None:
-    fraction = next((cell for cell in table.cells if CELL.fullmatch(cell) and FRACTION.search(cell)), None)
-    if fraction is None or re.match(rf"{NO_INTERVALS} \S", table.caption):
+    """Check that every row with a fraction has an interval, or the caption says why it has none."""
+    if re.match(rf"{NO_INTERVALS} \S", table.caption):
         return
-    headers = [header.lower() for header in table.headers]
-    ends = [any(re.search(rf"(?:^|[ _]){end}(?:$|[ _])", h) for h in headers) for end in ("low", "high")]
-    if all(ends) or any("interval" in header for header in headers):
-        return
-    raise BareNumber(
-        f"{where}: the table of {', '.join(header for header in table.headers if header)[:80]} shows {fraction} "
-        "without an interval. Give it the columns low and high, or the reason: show(table, why=…)."
-    )
+    for row in table.rows:
+        fraction = next((cell for cell in row if CELL.fullmatch(cell) and FRACTION.search(cell)), None)
+        if fraction is None:
+            continue
+        headings = table.headings(len(row))
+        found = {
+            heading.lower(): cell
+            for heading, cell in zip(headings, row, strict=True)
+            if INTERVAL.search(heading.lower())
+        }
+        both = [any(re.search(rf"{end}|interval", heading) for heading in found) for end in ("low", "high")]
+        missing = any(cell.lower() in ("", "nan", "none") for cell in found.values())
+        if all(both) and (not missing or GAPS in table.caption):
+            continue
+        raise BareNumber(
+            f"{where}: the table of {', '.join(filter(None, headings))[:80]} shows {fraction} without an interval. "
+            "Give it the columns low and high, or the reason: show(table, why=…)."
+        )
 
 
 class _Reader(HTMLParser):
@@ -229,23 +248,29 @@ class _Reader(HTMLParser):
         self.tables: list[_Table] = []
         self.rest: list[str] = []
         self._open: list[str] = []
+        self._span = 1
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag in ("table", "thead", "th", "td", "caption", "code", "pre", "style", "script"):
             self._open.append(tag)
         if tag == "table":
             self.tables.append(_Table())
-        elif tag == "td" and self.tables:
-            self.tables[-1].cells.append("")
-        elif tag == "th" and "thead" in self._open and self.tables:
-            self.tables[-1].headers.append("")
+        elif not self.tables:
+            return
+        elif tag == "tr":
+            (self.tables[-1].heads if "thead" in self._open else self.tables[-1].rows).append([])
+        elif tag == "td" and self.tables[-1].rows:
+            self.tables[-1].rows[-1].append("")
+        elif tag == "th" and "thead" in self._open and self.tables[-1].heads:
+            self._span = int(dict(attrs).get("colspan") or 1)
+            self.tables[-1].heads[-1] += [""] * self._span
 
     def handle_endtag(self, tag: str) -> None:
         if tag in self._open:
             while self._open.pop() != tag:
                 pass
-        if tag == "td" and self.tables and self.tables[-1].cells:
-            self.tables[-1].cells[-1] = self.tables[-1].cells[-1].strip()
+        if tag == "td" and self.tables and self.tables[-1].rows and self.tables[-1].rows[-1]:
+            self.tables[-1].rows[-1][-1] = self.tables[-1].rows[-1][-1].strip()
 
     def handle_data(self, data: str) -> None:
         if {"code", "pre", "style", "script"} & set(self._open):
@@ -254,10 +279,11 @@ class _Reader(HTMLParser):
             self.rest.append(data)
         elif "caption" in self._open:
             self.tables[-1].caption += data.strip()
-        elif "td" in self._open:
-            self.tables[-1].cells[-1] += data
-        elif "thead" in self._open and "th" in self._open:
-            self.tables[-1].headers[-1] += data.strip()
+        elif "td" in self._open and self.tables[-1].rows:
+            self.tables[-1].rows[-1][-1] += data
+        elif "thead" in self._open and "th" in self._open and self.tables[-1].heads:
+            head = self.tables[-1].heads[-1]
+            head[-self._span :] = [head[-1] + data.strip()] * self._span
 
 
 def _glued(notebook: NotebookNode) -> Iterator[tuple[str, tuple[str, bool]]]:

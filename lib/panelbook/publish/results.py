@@ -43,6 +43,12 @@ A level is a share that was set, such as a confidence level: it is written witho
 """
 
 NO_INTERVALS = "No intervals:"
+GAPS = "Where no interval is given, the problems are too few, or too much alike, to resample."
+"""Captions of tables of numbers that have no interval, and of those where some have none."""
+
+INTERVAL = re.compile(r"(?:^|[ _])(?:low|high)(?:$|[ _])|interval")
+"""Heading of a column that holds an interval or an end of one."""
+
 NUMBER = re.compile(
     r"(?<![\w@.])(?<![A-Za-z_]-)(?<!\d[-/])\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+\u2212]?\d+)?(?![\w@])"
 )
@@ -178,7 +184,8 @@ def show(
     Parameters
     ----------
     table
-        With the ends of an interval (`low` and `high`, or `interval`) beside what it estimates.
+        With the ends of an interval (`low` and `high`, or `interval`) beside what it estimates. Where some are
+        missing, a caption says what that means.
     why
         Where it has none: why not, as "counts of a fixed pool". Printed above the table. The build refuses a page
         with a table of fractions that has neither.
@@ -192,7 +199,10 @@ def show(
     shown = plain.style.hide(axis="index").format(
         dict(formats or {}), precision=precision, thousands=",", na_rep="", escape="html"
     )
-    return shown.set_caption(f"{NO_INTERVALS} {why}.") if why else shown
+    ends = [column for column in plain.columns if INTERVAL.search(str(column).lower())]
+    gaps = GAPS if plain[ends].isna().any(axis=None) else ""
+    caption = f"{NO_INTERVALS} {why}." if why else gaps
+    return shown.set_caption(caption) if caption else shown
 
 
 def read_results(path: Path) -> dict[str, dict[str, Any]]:

@@ -535,7 +535,10 @@ def _make_tables(rows: pd.DataFrame, study: str) -> tuple[pd.DataFrame, pd.DataF
         )
         return counts, None, notes
     for name, text in (
-        ("predicted", "Answers are not recorded, so nothing is said of majority votes."),
+        (
+            "predicted",
+            "Answers are not recorded, so there are no majority votes, and budgets are counted in mean draws.",
+        ),
         ("reward", "Rewards are not recorded; a right draw counts 1 and a wrong one 0."),
         (
             "stop_reason",

@@ -12,8 +12,6 @@ from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
 UNCLEAR = "#b5b5b5"
 CHOSEN = "#CC79A7"
-# Effects beyond this are drawn at the edge: one wild specification would flatten all others.
-EDGE = 0.98
 
 
 def draw_specification_curve(
@@ -45,7 +43,7 @@ def draw_specification_curve(
         top.vlines(rows.index, rows["low"], rows["high"], color=colours[str(sign)], linewidth=0.8, alpha=0.6)
     top.scatter(table.index, table["effect"], s=4, color=[colours[sign] for sign in table["sign"]], zorder=3)
     top.axhline(0, color=INK, linewidth=0.8)
-    top.set_ylim(*_edges(table))
+    top.set_ylim(*_edges(table["effect"]))
     top.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     top.set_ylabel(f"spread of {first}\nrelative to {second}")
     names = {"above": f"{first} wider", "below": f"{second} wider", "unclear": "unclear"}
@@ -111,7 +109,7 @@ def draw_measures(measures: pd.DataFrame, first: str, second: str) -> Figure:
     table = measures.iloc[::-1].reset_index(drop=True)
     fig, (top, bottom) = stack(2, 1.6 + 0.44 * len(table), ratios=(1, 1))
     for ax, name, zero, label in (
-        (top, "effect", 0.0, f"{first} relative to {second}; right of the line: {first} more varied"),
+        (top, "effect", 0.0, f"{first} relative to {second}, signs turned"),
         (bottom, "wider", 0.5, f"share of problems on which {first} is more varied"),
     ):
         _dots(ax, table, name, style_of(first)[0])
@@ -145,7 +143,7 @@ def draw_strata(tables: dict[str, pd.DataFrame], first: str, second: str) -> Fig
         ax.set_yticks(rows.index, rows["stratum"])
         ax.set_title(title, loc="left")
         ax.set(xlim=(0, None), ylim=(-0.6, len(rows) - 0.4))
-    axs[0].legend(loc="best", ncols=2)
+    fig.legend(*axs[0].get_legend_handles_labels(), loc="outside upper right", ncols=2)
     axs[-1].set_xlabel("mean pairwise distance (cosine)")
     return fig
 
@@ -201,10 +199,9 @@ def _dots(ax: Axes, table: pd.DataFrame, name: str, colour: str) -> None:
     ax.set_ylim(-0.6, len(table) - 0.4)
 
 
-def _edges(table: pd.DataFrame) -> tuple[float, float]:
-    """Limits that show all effects and nearly all ends of intervals."""
-    low, high = table["low"].dropna(), table["high"].dropna()
-    bottom = min(table["effect"].min(), low.quantile(1 - EDGE) if len(low) else 0.0, 0.0)
-    top = max(table["effect"].max(), high.quantile(EDGE) if len(high) else 0.0, 0.0)
-    margin = 0.05 * (top - bottom) or 1.0
+def _edges(effects: pd.Series) -> tuple[float, float]:
+    """Limits that show every effect and zero; a wild interval may run out."""
+    finite = effects[np.isfinite(effects)]
+    bottom, top = min(finite.min(), 0.0), max(finite.max(), 0.0)
+    margin = 0.15 * (top - bottom) or 1.0
     return float(bottom - margin), float(top + margin)

@@ -40,6 +40,13 @@ def draw_null_closure(observed: pd.DataFrame, nulls: pd.DataFrame) -> Figure:
     scales = [
         scale for scale in SCALE_LABELS if observed.loc[observed["scale"] == scale, "estimate"].notna().any()
     ]
+    if not scales:
+        fig, (ax,) = stack(1, height=1.6)
+        ax.text(
+            0.5, 0.5, "no closure to draw: a single draw, or no value", ha="center", va="center", color=INK
+        )
+        ax.set_axis_off()
+        return fig
     fig, axs = stack(len(scales), height=2.3 * len(scales) + 0.9, sharex=True)
     for ax, scale in zip(axs, scales, strict=True):
         for null, (label, colour, hatch) in NULL_STYLES.items():
