@@ -24,6 +24,8 @@ from panelbook.measure.budget import (
 from panelbook.measure.passk import pass_at_k
 from panelbook.measure.tokens import compare_at_equal_tokens, compare_cost
 from panelbook.measure.uncertainty import Resampling, estimate
+from panelbook.rollouts import adapters
+from panelbook.rollouts.schema import select_counts
 
 R = Resampling(seed=20260424, n_resamples=400)
 
@@ -639,3 +641,79 @@ def test_gap_interval_is_that_of_the_paired_differences():
     expected = estimate((scores[0] - scores[1])[:, None], lambda m: m[..., 0], R, None)
     assert compared.high.gap.low == pytest.approx(expected.low)
     assert compared.high.gap.high == pytest.approx(expected.high)
+
+
+def test_a_cost_that_is_infinite_makes_no_ratio():
+    counts = make_counts(n=(4, 4)).assign(c=lambda t: np.where(t["arm"] == "a", 0, 4))
+    for ratio in (
+        compare_until_right(counts, "a", "b", R).cost_ratio,
+        compare_dollars(counts, "a", "b", 1.0, 1.0, R, "not_counted").ratio,
+        compare_dollars(counts, "b", "a", 1.0, 1.0, R, "not_counted").ratio,
+    ):
+        assert np.isnan(ratio.value)
+        assert ratio.reason
+
+
+def test_both_arms_are_named_where_the_draws_of_both_end_first():
+    """One problem of either arm is short of the mean of the longer arm, which the other problems raise."""
+    rows = [one_problem([20 + 80 * (p > 0)], ["R"], arm, f"p{p}") for arm in "ab" for p in range(4)]
+    compared = compare_draw_budgets(pd.concat(rows), "a", "b", 0.5, R)
+    assert compared.equal.budget == 80
+    assert compared.equal.short_of == "a and b"
+    assert compared.crossover.tokens.reason.startswith("the draws of a and b end")
+
+
+@pytest.mark.published
+class TestPublished:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def counts(published_folder):
+        table = adapters.read_counts(published_folder)
+        return lambda name: select_counts(
+            table, study="published", benchmark=name, arms=("panel", "thinking")
+        )
+
+    def test_aime_thinking_leads_as_soon_as_one_draw_of_it_is_paid_for(self, counts):
+        compared = compare_count_budgets(counts("aime"), "panel", "thinking", 0.5, R)
+        assert compared.equal.budget == pytest.approx(11_328.025)
+        assert compared.equal.short_of == ""
+        assert compared.equal.gap.value == pytest.approx(-0.2475, abs=0.0001)
+        assert compared.equal.gap.high < 0
+        assert compared.crossover.tokens.value == pytest.approx(11_328.025)
+        assert compared.crossover.follower == "thinking"
+
+    def test_math500_is_open_because_the_panel_was_drawn_four_times(self, counts):
+        compared = compare_count_budgets(counts("math500_s50"), "panel", "thinking", 0.5, R)
+        assert compared.limits[0] == pytest.approx(4 * 597.615)
+        assert compared.equal.short_of == "panel"
+        assert compared.equal.gap.value == pytest.approx(-0.07)
+        assert compared.equal.gap.high >= 0  # just reaches zero: which side is a matter of the resamples
+        assert np.isnan(compared.crossover.tokens.value)
+
+
+class TestConstructedCurves:
+    """Difference of two curves at budgets 1, 2, ... with the answer read off by eye."""
+
+    @pytest.mark.parametrize(
+        ("difference", "expected"),
+        [
+            ([0, 1, 1, -1, -1], 4),
+            ([0, 1, -1, 1, -1], 5),  # the lead comes back once: only the last change is for good
+            ([1, -1, 1, 1, 1], np.nan),
+            ([1, 0, 0, -1, 0], 4),  # a tie is no change
+            ([-1, -1, 1, 1, -1], np.nan),  # the other arm led first
+            ([1, -1, -1, np.nan, np.nan], 2),  # not observed is no lead
+            ([1, 1, 1, 1, np.nan], np.nan),
+            ([0, 0, 0, 0, 0], np.nan),
+        ],
+    )
+    def test_crossover_is_the_first_budget_from_which_the_leader_does_not_return(self, difference, expected):
+        got = budget._crossing(np.array(difference, dtype=float), np.arange(1.0, 6.0), leader=1)
+        assert got == pytest.approx(expected, nan_ok=True)
+
+    def test_reading_beyond_the_draws_gives_nothing_unless_held(self):
+        passes, draws = np.array([0.2, 0.5]), np.array([0.5, 1.0, 1.5, 2.0, 2.1])
+        assert budget._read_curve(passes, draws, True, False) == pytest.approx(
+            [0.0, 0.2, 0.35, 0.5, np.nan], nan_ok=True
+        )
+        assert budget._read_curve(passes, draws, False, True) == pytest.approx([0.1, 0.2, 0.35, 0.5, 0.5])

@@ -293,7 +293,7 @@ class TestTables:
 
     def test_the_check_of_the_extrapolation_covers_beta_populations(self):
         inside = []
-        for seed in range(60):
+        for seed in range(40):
             counts = make_counts(40, n=np.repeat([6, 8], 20), seed=seed, shapes=((0.5, 0.8), (2.0, 2.0)))
             inside += check_extrapolation(counts, 3, Resampling(seed=seed), 200)["inside"].tolist()
         # Shares are counts of problems, so the interval covers a little more than it says.

@@ -204,6 +204,13 @@ class TestMeasures:
         for (name, measure), a, b in zip(MEASURES.items(), small, large, strict=True):
             assert (abs(a - b) > 0.05) == measure.grows_with_n, name
 
+    def test_equal_draws_are_at_no_distance_at_all(self):
+        x = np.tile(np.random.default_rng(0).normal(size=384).astype(np.float32), (4, 1))
+        assert mean_pairwise_distance(x * 1.1) < 1e-12
+        found = measure_variety(Draws(["a b c"] * 4, x, ["1"] * 4))
+        assert found["mean_distance"] == 0.0
+        assert (list_pairs(x, [1] * 4, [1] * 4)["distance"] == 0.0).all()
+
     @pytest.mark.parametrize(
         ("texts", "n_vectors", "n_answers", "message"),
         [

@@ -20,6 +20,7 @@ from toy_book import (
 )
 
 from panelbook.errors import BookError
+from panelbook.measure.power import IMPOSSIBLE, assess, plan_from_rates
 from panelbook.pipeline import cli
 from panelbook.pipeline.notebook import clean_source, read_notebook
 from panelbook.pipeline.stages import STAGES
@@ -75,7 +76,7 @@ def assert_refused(result, *expected):
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", ["build", "run", "import", "params", "claims", "fetch", "headline", "tidy"]
+        "command", ["build", "run", "import", "params", "claims", "fetch", "headline", "power", "tidy"]
     )
     def test_every_command_explains_itself_and_its_options(self, panelbook, command):
         status, out, _ = panelbook(command, "--help")
@@ -155,6 +156,58 @@ class TestParams:
     def test_an_unknown_stage_or_profile_is_answered_with_the_nearest_spelling(self, here, panelbook):
         assert_refused(panelbook("params", "drw", "--profile", "toy"), "Did you mean 'draw'?")
         assert_refused(panelbook("params", "draw", "--profile", "ty"), "Did you mean 'toy'?")
+
+
+class TestPower:
+    PLAN = ("--pass-first", "0.30", "--pass-second", "0.35", "--problems", "100", "--draws", "8")
+
+    def answers(self, out):
+        """Return the second column by the first, both as printed."""
+        rows = re.findall(r"│\s+(.*?)\s+│\s+(.*?)\s+│", out)
+        return dict(rows)
+
+    def test_it_answers_what_a_design_sees_and_what_it_would_take(self, panelbook):
+        status, out, _ = panelbook("power", *self.PLAN)
+        design = plan_from_rates(0.05, 0.30, 0.35, 100, 8)
+        found = assess(design)
+        assert status == 0
+        assert self.answers(out) == {
+            "chance to see a difference of +0.05": f"{found.power:.1%}",
+            "smallest difference seen with 80% chance": f"{found.detectable:.3f}",
+            "problems needed for +0.05, with 8 draws each": f"{found.problems}",
+            "draws needed for +0.05, with 100 problems": IMPOSSIBLE,
+            "share of the variance that is between problems": f"{design.between / design.variance:.0%}",
+        }
+
+    def test_every_option_reaches_the_plan(self, panelbook):
+        options = ("--effect", "0.2", "--power", "0.9", "--correlation", "0.9", "--sd-problems", "0.1")
+        _, out, _ = panelbook("power", *self.PLAN, *options)
+        found = assess(plan_from_rates(0.2, 0.30, 0.35, 100, 8, 0.9, 0.1), 0.9)
+        answers = self.answers(out)
+        assert answers["smallest difference seen with 90% chance"] == f"{found.detectable:.3f}"
+        assert answers["draws needed for +0.2, with 100 problems"] == f"{found.draws}"
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (("--pass-second", "1.35"), "pass_second must lie between 0 and 1, both excluded; got 1.35"),
+            (("--pass-second", "0.30"), "effect must be a difference other than 0"),
+            (("--problems", "1"), "at least 2 problems"),
+            (("--sd-problems", "0.9"), "sd_problems must lie between 0 and 0.458"),
+            (("--power", "1"), "power must lie above the level 0.05 and below 1"),
+            (
+                ("--correlation", "1", "--sd-problems", "0", "--pass-first", "0.35", "--effect", "3"),
+                "effect must be",
+            ),
+        ],
+    )
+    def test_what_cannot_be_planned_is_refused(self, panelbook, options, said):
+        assert_refused(panelbook("power", *self.PLAN, *options), "ParamError", said)
+
+    def test_what_is_left_out_is_named(self, panelbook):
+        status, _, err = panelbook("power", *self.PLAN[:-2])
+        assert status == 2
+        assert "--draws" in err
 
 
 class TestBuild:

@@ -1,11 +1,13 @@
 """Imports end to end without a kernel: names, arms, chapters, files, the first page and the command."""
 
 import json
+import os
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
+from conftest import copy_checkout, run_panelbook
 from rich.console import Console
 
 from panelbook.pipeline import book, cli
@@ -297,8 +299,8 @@ class TestFront:
         assert "# mine: `a` and `b`" in text
         assert "| `mine` | `a` | 4 | 16 | 4 |" in text
         assert "| `correct` | `correct` | draws.jsonl |" in text
-        assert "*What of diversity?* on `mine`: not asked for; --embed adds it." in text
-        assert "1 problems that only a has" in text
+        assert "*What of diversity?* on `mine`: not asked for; `--embed` adds it." in text
+        assert "Problems that only a has, left out of every paired comparison: 1." in text
         assert "Further arms, kept in the table of counts: c." in text
         assert "panelbook run pass_at_k.mine --profile mine" in text
         for run in plan(project, "mine"):
@@ -358,7 +360,7 @@ class TestCommand:
         for ours, theirs in (("arm", "model"), ("problem_id", "task_id"), ("correct", "score")):
             assert any(ours in line and f"column {theirs}" in line for line in out.splitlines())
         assert "arm debate: 3 problems, 12 draws" in out
-        assert "1 rows left out" in out
+        assert "rows left out: 1, the first" in out
         assert "without budget on mine: no token counts" in out
         assert "panelbook build --profile mine" in out
         assert (project.runs / "mine" / "imported" / "rejected.jsonl").is_file()
@@ -409,3 +411,35 @@ class TestCommand:
             StageFailed, match=r"reads runs/mine/imported/counts\.parquet, which does not exist"
         ):
             run_all(project, plan(project, "mine"))
+
+
+@pytest.mark.slow
+class TestBook:
+    """One import of awkward draws, executed and rendered: minutes, so one test."""
+
+    def test_awkward_draws_become_a_book_and_a_second_build_does_nothing(self, tmp_path):
+        arms = ("Qwen3-4B *tuned*", "gpt 4.1|mini")
+        rows = [
+            row | {"correct": (i * 7 + len(row["problem_id"])) % 3 == 0, "benchmark": "Æsop's 2nd_set"}
+            for i, row in enumerate(
+                make_rows(3, arms, [f"p {j}" * (j % 3 + 1) for j in range(9)], predicted="1")
+            )
+        ]
+        path = write_rows(tmp_path / "draws.jsonl", [*rows, {"broken": True}])
+        root = copy_checkout(tmp_path / "checkout")
+        environment = {**os.environ, "PYTHONPATH": str(root / "lib")}
+        arguments = ("import", str(path), "--name", "mine", "--first", arms[0], "--second", arms[1])
+        done = run_panelbook(root, *arguments, "--skip-broken", environment=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs = plan(Project(root), "mine")
+        assert {run.stage.name for run in runs} == TWO_ARM
+        html = root / "_build" / "mine"
+        assert "generated/front.html" in (html / "index.html").read_text(encoding="utf-8")
+        for run in runs:
+            page = (html / "chapters" / f"{run.page}.html").read_text(encoding="utf-8")
+            assert "has not been run yet" not in page
+            assert arms[0] in page.replace("<em>", "*").replace("</em>", "*"), run.id
+        done = run_panelbook(
+            root, "build", "--profile", "mine", "--no-html", "--no-download", environment=environment
+        )
+        assert f"0 executed, {len(runs)} up to date" in done.stdout

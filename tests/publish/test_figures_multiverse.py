@@ -120,6 +120,10 @@ class TestCurve:
         assert low < -1
         assert high < 1
 
+    def test_undefined_effects_leave_an_empty_frame(self):
+        table = specifications().assign(effect=np.nan, low=np.nan, high=np.nan, sign="unclear")
+        figures.draw_specification_curve(table, CHOICES, *ARMS).canvas.draw()
+
 
 class TestOthers:
     def test_bars_are_the_shares_largest_on_top(self):

@@ -67,11 +67,15 @@ class TestNullClosure:
         fig = figures.draw_null_closure(observed_table(), nulls_table())
         assert len(fig.axes) == 3
         for ax in fig.axes:
-            line = next(line for line in ax.lines if line.get_label() == "observed")
-            assert line.get_ydata().tolist() == pytest.approx([0.2, 0.4, 0.8])
-            assert {to_hex(colour) for _, colour, _ in NULL_STYLES.values()} <= {
-                to_hex(line.get_color()) for line in ax.lines
-            }
+            points = {c.get_label(): c.get_offsets()[:, 1].tolist() for c in ax.collections}
+            assert points["observed"] == pytest.approx([0.2, 0.4, 0.8])
+            assert {label for label, _, _ in NULL_STYLES.values()} <= set(points)
+
+    def test_no_two_markers_of_a_k_stand_on_each_other(self):
+        fig = figures.draw_null_closure(observed_table(), nulls_table())
+        markers = [c for c in fig.axes[0].collections if not hasattr(c, "get_segments")]
+        places = [x for c in markers for x in c.get_offsets()[:, 0].tolist()]
+        assert len(places) == len(set(np.round(places, 6))) == 5 * len(KS)
 
     def test_every_null_has_its_band(self):
         fig = figures.draw_null_closure(observed_table(), nulls_table())

@@ -6,6 +6,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.colors import to_hex
 
 from panelbook.publish import figures
@@ -78,6 +79,12 @@ class TestEnvelopes:
         )
         assert "maj@k: the vote is right" not in texts(figures.draw_envelopes(envelopes(), *ARMS, 0.5))
 
+    def test_a_single_k_has_its_intervals_as_bars(self):
+        fig = figures.draw_envelopes(envelopes((1,)), *ARMS, 0.5)
+        bars = [bar for bar in fig.axes[0].collections if isinstance(bar, LineCollection)]
+        assert len(bars) == 3
+        assert bars[0].get_segments()[0][:, 1].tolist() == pytest.approx([0.3, 0.5])
+
 
 class TestModelCurves:
     def test_markers_stop_where_the_draws_stop_and_the_rest_is_marked(self):
@@ -89,6 +96,13 @@ class TestModelCurves:
             hatched = next(patch for patch in ax.patches if patch.get_hatch())
             assert (hatched.get_x(), hatched.get_x() + hatched.get_width()) == (16, 64)
         assert texts(fig).count("model only") == 2
+
+    def test_an_arm_with_more_draws_than_are_compared_is_hatched_from_its_own_last_draw_on(self):
+        table = model(n=4)
+        table.loc[(table["arm"] == "panel") & (table["k"] == 16), "beyond"] = False
+        fig = figures.draw_model_curves(unbiased((1, 4)), table, *ARMS)
+        starts = [next(patch.get_x() for patch in ax.patches if patch.get_hatch()) for ax in fig.axes]
+        assert starts == [16, 4]
 
     def test_nothing_is_hatched_where_the_draws_reach_all_k(self):
         fig = figures.draw_model_curves(unbiased(), model(n=64), *ARMS)

@@ -218,13 +218,13 @@ class TestInspect:
         }
         rows = imported.rollouts.set_index(["problem_id", "sample_id"])
         assert rows["status"].to_dict() == {
-            ("p1", 1): "correct",
-            ("p1", 2): "wrong",
-            ("p2", 1): "no_answer",
-            ("p2", 2): "correct",
+            ("p1", 0): "correct",
+            ("p1", 1): "wrong",
+            ("p2", 0): "no_answer",
+            ("p2", 1): "correct",
         }
-        assert rows.loc[("p1", 2), "completion"] == "say 2"
-        assert rows.loc[("p1", 2), "completion_tokens"] == 12
+        assert rows.loc[("p1", 1), "completion"] == "say 2"
+        assert rows.loc[("p1", 1), "completion_tokens"] == 12
         assert set(rows["prompt_tokens"]) == {7}
         assert set(rows["predicted"]) == {"2"}
         assert set(rows["max_tokens"]) == {512}, "the model's own configuration goes before the plan's"
@@ -455,6 +455,13 @@ class TestSamples:
         assert as_dict(imported.counts) == count_by_hand(DRAWS)
         numbers = imported.rollouts.groupby(["arm", "problem_id"])["sample_id"].apply(list)
         assert numbers.tolist() == [[0, 1, 2]] * 4
+
+    def test_numbers_of_other_tools_give_the_order_and_no_gaps(self, tmp_path):
+        rows = [row | {"sample_id": 1000 - 7 * row["sample_id"]} for row in DRAWS]
+        rollouts = read(write_jsonl(tmp_path / "a.jsonl", rows)).rollouts
+        mine = rollouts[(rollouts["arm"] == "debate") & (rollouts["problem_id"] == "p1")]
+        assert mine["sample_id"].tolist() == [0, 1, 2]
+        assert mine["completion_tokens"].tolist() == [25, 15, 5]
 
     def test_a_draw_that_occurs_twice_is_named_with_both_lines(self, tmp_path):
         path = write_jsonl(tmp_path / "a.jsonl", [*DRAWS, DRAWS[4]])

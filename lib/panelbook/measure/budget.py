@@ -107,7 +107,7 @@ class BudgetGap:
         First minus second, paired within problems.
     short_of
         The arm whose draws end before the budget does; it is credited with what all of them reach, and its pass rate
-        would be no smaller at the budget itself. "" where both are observed.
+        would be no smaller at the budget itself. "first and second" where both do, "" where both are observed.
     """
 
     budget: float
@@ -424,8 +424,6 @@ def compare_draw_budgets(
     def difference(means: Floats) -> Floats:
         return np.where(both, means[..., :size] - means[..., size:], np.nan)
 
-    shorter = 0 if means[0] <= means[1] else 1
-
     budgets_named = (min(means), max(means), common)
     # An arm whose draws end first is credited with all of them.
     differences = [
@@ -455,7 +453,8 @@ def compare_draw_budgets(
         return np.stack([*reached, reached[1] / reached[0]], axis=-1)
 
     covered = estimate_many(values, tokens_to_cover, resampling, n_draws, n_unpaired=n_unpaired)
-    why = f"the draws of {(first, second)[shorter]} end before one mean draw of the other arm is paid for"
+    ended = _name_short((first, second), drawn, max(means))
+    why = f"the draws of {ended} end before one mean draw of the longer arm is paid for" if ended else ""
     return BudgetComparison(
         curve=pd.concat(curves, ignore_index=True),
         limits=(drawn[0], drawn[1]),
@@ -466,7 +465,7 @@ def compare_draw_budgets(
             resampling,
             n_draws,
             n_unpaired,
-            why if common < max(means) else "",
+            why,
         ),
         low=low,
         equal=equal,
@@ -576,7 +575,8 @@ def compare_count_budgets(
         return np.stack([*reached, reached[1] / reached[0]], axis=-1)
 
     covered = estimate_many(values, tokens_to_cover, resampling, pair.n_draws, n_unpaired=pair.n_unpaired)
-    why = f"the draws of {(first, second)[short]} end before one mean draw of the other arm is paid for"
+    ended = _name_short((first, second), limits, means[long]) if every_problem else ""
+    why = f"the draws of {ended} end before one mean draw of the longer arm is paid for" if ended else ""
     return BudgetComparison(
         curve=pd.concat(
             [
@@ -593,7 +593,7 @@ def compare_count_budgets(
             resampling,
             pair.n_draws,
             pair.n_unpaired,
-            why if min(limits) < means[long] and every_problem else "",
+            why,
         ),
         low=low,
         equal=equal,
@@ -745,7 +745,7 @@ def compare_until_right(counts: pd.DataFrame, first: str, second: str, resamplin
                 x[..., 2],
                 x[..., 0] / x[..., 1],
                 x[..., 2] / x[..., 3],
-                (x[..., 2] / x[..., 3]) / (x[..., 0] / x[..., 1]),
+                _divide(x[..., 2] / x[..., 3], x[..., 0] / x[..., 1]),
             ],
             axis=-1,
         ),
@@ -820,7 +820,7 @@ def compare_dollars(
             [
                 m[..., 0] / m[..., 1],
                 m[..., 2] / m[..., 3],
-                (m[..., 2] / m[..., 3]) / (m[..., 0] / m[..., 1]),
+                _divide(m[..., 2] / m[..., 3], m[..., 0] / m[..., 1]),
             ],
             axis=-1,
         ),
@@ -1046,11 +1046,7 @@ def _name_gaps(
 ) -> list[BudgetGap]:
     """Wrap the gaps at the named budgets and say whose draws end first."""
     return [
-        BudgetGap(
-            budget,
-            gaps[position],
-            "".join(arm for arm, limit in zip(arms, limits, strict=True) if budget > limit * (1 + ROUNDING)),
-        )
+        BudgetGap(budget, gaps[position], _name_short(arms, limits, budget))
         for position, budget in enumerate(budgets)
     ]
 
@@ -1097,6 +1093,17 @@ def _cost_until_right(rows: pd.DataFrame, m: int) -> Floats:
         cost += all_wrong * (wrong_left * wrong + c * right) / left
         all_wrong = all_wrong * wrong_left / left
     return cost
+
+
+def _divide(second: Floats, first: Floats) -> Floats:
+    """Ratio of two costs; NaN where one is infinite because nothing was right, since no ratio says by how much."""
+    return np.where(np.isfinite(first) & np.isfinite(second), second / first, np.nan)
+
+
+def _name_short(arms: Sequence[str], limits: Sequence[float], budget: float) -> str:
+    """Name the arms whose draws end before a budget; "" for none."""
+    ended = [arm for arm, limit in zip(arms, limits, strict=True) if budget > limit * (1 + ROUNDING)]
+    return " and ".join(ended)
 
 
 def _check_coverage(coverage: float) -> None:

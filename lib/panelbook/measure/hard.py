@@ -184,7 +184,7 @@ def compare_saves(
     - `all_draws`: with every draw that either arm had, as a count of problems; exact binomial interval;
     - `matched`: at m draws each, the smallest number that any problem has;
     - `second_batch`: what `failing` would save of its own failures in a second batch, from the model. `low` and
-      `high` are the band of a simulated batch, and `p` (two-sided) places `matched` in it;
+      `high` are the band of a simulated batch, and `p` (two-sided) places `matched` in it, where it has a width;
     - `half_other`, `half_same`, `half_difference`: at h draws, half of those that `failing` has and at most
       those that `saving` has, what `saving` saves, what the other half of `failing`'s own draws saves, and the
       first minus the second. Left out where `failing` has a single draw of some problem.
@@ -256,7 +256,7 @@ def _saves_of(
             "" if spread else "the simulated batches show no spread",
         )
         add("second_batch", m, weight_P, batches_B_P.mean(axis=0), null)
-        rows[-1]["p"] = _two_sided(matched.value, shares_B)
+        rows[-1]["p"] = _two_sided(matched.value, shares_B) if spread else np.nan
     else:
         add("second_batch", m, weight_P, saved_P, none)
 

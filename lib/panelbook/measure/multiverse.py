@@ -62,7 +62,7 @@ class Multiverse:
         Share of patterns of exchanging the two arms within problems, at random, that give a median log ratio as
         far from zero as the one found.
     left_out
-        Specifications with fewer than `MIN_PROBLEMS` paired problems.
+        Specifications with fewer than `MIN_PROBLEMS` paired problems, though others have as many.
     """
 
     table: pd.DataFrame
@@ -102,7 +102,7 @@ def compare_specifications(
     Raises
     ------
     ValueError
-        If a column is missing, a row occurs twice, or no specification has `MIN_PROBLEMS` paired problems.
+        If a column is missing, a row occurs twice, or no problem has a value under both arms.
 
     Notes
     -----
@@ -124,12 +124,14 @@ def compare_specifications(
         for arm in (first, second)
     )
     paired_P_S = np.isfinite(first_P_S) & np.isfinite(second_P_S)
-    enough = paired_P_S.sum(axis=0) >= MIN_PROBLEMS
-    if not enough.any():
+    n_paired_S = paired_P_S.sum(axis=0)
+    if not n_paired_S.any():
         raise ValueError(
-            f"no specification has {MIN_PROBLEMS} problems with a value under both {first!r} and {second!r}; the most "
-            f"is {int(paired_P_S.sum(axis=0).max(initial=0))}. Take more problems."
+            f"no specification has a problem with a value under both {first!r} and {second!r}. Check the arms' names, "
+            "and that both were drawn on the same problems."
         )
+    # Where there are so few problems in all, a specification that has them all still counts.
+    enough = n_paired_S >= min(MIN_PROBLEMS, n_paired_S.max())
     draws_P_S = np.zeros(paired_P_S.shape)
     for arm in (first, second):
         matrix = _to_matrix(values, choices, arm, "n").reindex(index=problems, columns=specifications)

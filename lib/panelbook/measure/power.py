@@ -26,7 +26,9 @@ References
 ----------
 Cohen, J. (1988). Statistical power analysis for the behavioral sciences, 2nd edition. Erlbaum.
 Miller, E. (2024). Adding error bars to evals: a statistical approach to language model evaluations. arXiv:2411.00640
-(variance of paired differences, and what resampling draws can save).
+(variance of paired differences, and what more draws can save).
+Gelman, A. and Carlin, J. (2014). Beyond power calculations: assessing type S (sign) and type M (magnitude) errors.
+Perspectives on Psychological Science 9(6).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -617,18 +619,49 @@ def simulate_power(
     ValueError
         If the design has no values.
     """
-    if len(design.values_P) < 2:
-        raise ValueError("this design was made up from rates and has no problems to draw from.")
-    pool = design.values_P - design.values_P.mean()
-    pool = pool * design.sd / pool.std()  # the variance that was planned with
-    rng = resampling.generator()
-    sample = pool[rng.integers(len(pool), size=(n_simulations, design.n_problems))] + effect
-    sd = sample.std(axis=1, ddof=1)
-    t = np.abs(sample.mean(axis=1)) * np.sqrt(design.n_problems)
-    seen = int((t > stats.t.isf(alpha / 2.0, design.n_problems - 1) * sd).sum())
+    _, t = _simulate(design, effect, n_simulations, resampling)
+    seen = int((t > _critical(design, alpha)).sum())
     low, high = binomial_interval(seen, n_simulations, resampling.confidence)
     method = f"exact binomial interval over {n_simulations} simulated studies"
     return Estimate(seen / n_simulations, low, high, None, None, method)
+
+
+def exaggeration(
+    design: Design, n_simulations: int, resampling: Resampling, alpha: float = ALPHA
+) -> Estimate:
+    """By what factor studies of a design overstate its effect when they see it.
+
+    A study that sees an effect has as a rule drawn problems on which it is large. The less power, the more so.
+
+    Parameters
+    ----------
+    design
+        With values of problems; its effect is taken for the truth.
+    n_simulations
+        Studies.
+    resampling
+        Seed of the simulation and confidence of the interval.
+    alpha
+        Level of the test.
+
+    Returns
+    -------
+    Mean of the absolute estimate over the truth among the studies that see an effect (the type M error of Gelman
+    and Carlin 2014), with a normal interval for the limited number of simulations; NaN where fewer than two see one.
+
+    Raises
+    ------
+    ValueError
+        If the design has no values.
+    """
+    mean, t = _simulate(design, design.effect, n_simulations, resampling)
+    factors = np.abs(mean[t > _critical(design, alpha)] / design.effect)
+    if len(factors) < 2:
+        return Estimate(np.nan, None, None, None, None, "none", "hardly a simulated study sees the effect")
+    half = stats.norm.ppf(0.5 + resampling.confidence / 2.0) * stats.sem(factors)
+    value = float(factors.mean())
+    method = f"normal interval over the {len(factors)} simulated studies that see the effect"
+    return Estimate(value, float(value - half), float(value + half), None, None, method)
 
 
 def assess_designs(
@@ -657,8 +690,10 @@ def assess_designs(
     Raises
     ------
     ValueError
-        As `assess` and `simulate_power` do.
+        If there is no design, or as `assess` and `simulate_power` do.
     """
+    if not designs:
+        raise ValueError("there is no design to assess. Check that the tables hold both arms.")
     rows = []
     for name, design in designs.items():
         found = assess(design, power)
@@ -708,6 +743,26 @@ def power_curve(design: Design, sizes: Sequence[int], alpha: float = ALPHA) -> p
     )
 
 
+def _critical(design: Design, alpha: float) -> float:
+    """Value that |t| must exceed."""
+    return float(stats.t.isf(alpha / 2.0, design.n_problems - 1))
+
+
+def _simulate(
+    design: Design, effect: float, n_simulations: int, resampling: Resampling
+) -> tuple[Floats, Floats]:
+    """Mean and |t| of studies whose problems have the values of the design, shifted to a true mean."""
+    if len(design.values_P) < 2:
+        raise ValueError("this design was made up from rates and has no problems to draw from.")
+    pool = design.values_P - design.values_P.mean()
+    pool = pool * design.sd / pool.std()  # the variance that was planned with
+    rng = resampling.generator()
+    sample = pool[rng.integers(len(pool), size=(n_simulations, design.n_problems))] + effect
+    mean, sd = sample.mean(axis=1), sample.std(axis=1, ddof=1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # all problems alike: an infinite t, or none
+        return mean, np.abs(mean) * np.sqrt(design.n_problems) / sd
+
+
 def _design(values: Floats, pair: ArmPair, effect: float | None = None) -> Design:
     """Design of observed values, without knowledge of what the draws add."""
     if len(values) < 2:
@@ -752,7 +807,7 @@ def _rates(n: npt.NDArray[np.int64], c: npt.NDArray[np.int64]) -> tuple[Floats, 
     if dispersion < least:
         return np.array([mean]), np.array([1.0])
     size = 1.0 / min(dispersion, most) - 1.0
-    nodes, weights = roots_sh_jacobi(N_NODES, size, mean * size)
+    nodes, weights = roots_sh_jacobi(N_NODES, size - 1.0, mean * size)  # weight x^(a-1) (1-x)^(b-1)
     return np.asarray(nodes), np.asarray(weights / weights.sum())
 
 

@@ -301,7 +301,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
         "mean_distance": Measure(
             "mean pairwise distance",
-            lambda d: mean_pairwise_distance(d.vectors_N_D),
+            lambda d: round_distance(mean_pairwise_distance(d.vectors_N_D)),
             "vectors",
             "0 to N / (N - 1)",
             1,
@@ -401,6 +401,11 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
     }
 )
 """Name -> measure. An `answer` that is missing counts as an answer of its own."""
+
+
+def round_distance(distance: float) -> float:
+    """Return the distance, or 0 where it is no more than rounding: the ratio of two rounding errors is no effect."""
+    return float(distance) if distance > ROUNDING else 0.0
 
 
 def measure_variety(draws: Draws) -> dict[str, float]:
@@ -513,7 +518,7 @@ def list_pairs(
         {
             "i": i,
             "j": j,
-            "distance": distance[i, j],
+            "distance": [round_distance(x) for x in distance[i, j]],
             "n_correct": correct[i] + correct[j],
             "length": (length[i] + length[j]) / 2.0,
         }

@@ -145,11 +145,12 @@ def run(
 
 IMPORT_HELP = """Analyse your own rollouts: two arms, the whole comparison, as a book of its own.
 
-One row is one draw: an [bold]arm[/bold], a [bold]problem_id[/bold] and whether it was [bold]correct[/bold].
-Everything else is optional and adds chapters: completion_tokens, predicted, source, benchmark, stop_reason, ...
-Or one row is one arm and problem already counted: arm, problem_id, n, c. Files are .jsonl, .csv, .parquet,
-or logs of Inspect AI (.eval, .json); .gz is unpacked. Usual names such as question_id, model or is_correct are
-understood; what was taken for what is printed.
+A row is one draw: an [bold]arm[/bold], a [bold]problem_id[/bold] and whether it was [bold]correct[/bold]. \
+The rest is optional and adds chapters: completion_tokens, predicted, source, benchmark, max_tokens and more. \
+Or a row is one arm and problem already counted: arm, problem_id, n, c. Usual names such as question_id, model or \
+is_correct are understood, and what was taken for what is printed.
+
+Files are .jsonl, .csv, .parquet or logs of Inspect AI (.eval, .json); .gz is unpacked.
 
 [bold]Examples[/bold]
 
@@ -228,7 +229,7 @@ def import_(
         for note in imported.notes:
             say(f"  {note}")
         if imported.rejected:
-            say(f"  {len(imported.rejected):,} rows left out, the first: {imported.rejected[0].where}:")
+            say(f"  rows left out: {len(imported.rejected):,}, the first: {imported.rejected[0].where}:")
             say(f"    {imported.rejected[0].reason}")
         for case in written.left_out:
             say(f"  without {case.stage} on {case.benchmark}: {case.reason}")

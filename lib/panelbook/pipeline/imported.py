@@ -254,7 +254,7 @@ def write_front(
     notes = [*imported.notes, *_unpaired(imported.counts, first, second)]
     if imported.rejected:
         where = f"runs/{name}/{FRONT.parent.as_posix()}/rejected.jsonl"
-        notes.append(f"{len(imported.rejected):,} rows were left out; {where} lists them.")
+        notes.append(f"Rows left out: {len(imported.rejected):,}; {where} lists them.")
     example = next(run for run in runs if run.stage.name != "embed")
     chapters = [f"- {{doc}}`/{CHAPTERS}/{run.page}`" for run in runs]
     missing = list(
@@ -304,7 +304,7 @@ def _unpaired(counts: pd.DataFrame, first: str, second: str) -> list[str]:
     """Return sentences on what has no counterpart in the other arm."""
     mine, theirs = set(_problems(counts, first)), set(_problems(counts, second))
     notes = [
-        f"{len(only):,} problems that only {arm} has are left out of every paired comparison."
+        f"Problems that only {arm} has, left out of every paired comparison: {len(only):,}."
         for arm, only in ((first, mine - theirs), (second, theirs - mine))
         if only
     ]
@@ -360,8 +360,9 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def _plain(text: str) -> str:
-    """Keep a name from being read as markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>|$#])", r"\\\1", text)
+    """Keep a name from being read as markdown; an option is set as code, or its dashes would be joined to one."""
+    escaped = re.sub(r"([\\`*_{}\[\]<>|$#])", r"\\\1", text)
+    return re.sub(r"(?<!\S)(--[a-z]+)", r"`\1`", escaped)
 
 
 def _code(text: str) -> str:

@@ -600,6 +600,7 @@ class PowerParams(StageParams):
     first: str = param("panel", "the arm under study")
     second: str = param("thinking", "the arm it is compared with")
     power: float = param(0.8, "chance to see an effect that is there")
+    plan_effect: float = param(0.05, "difference that the plan of a new study wants to see")
     step_from: int = param(0, "first held-out evaluation compared, as a training step")
     step_to: int = param(90, "last held-out evaluation compared, as a training step")
     n_simulations: int = param(2000, "simulated studies for each design")
@@ -627,7 +628,7 @@ class CoverageParams(StageParams):
     sizes: list[int] = param_list([20, 50, 134, 400], "numbers of problems of the simulated studies")
     n_draws: int = param(8, "draws of each problem: the largest k and the group size")
     n_simulations: int = param(400, "simulated studies for each world and size")
-    n_resamples: int = param(500, "bootstrap resamples of problems in each simulated study")
+    n_resamples: int = param(400, "bootstrap resamples of problems in each simulated study")
 
     def check(self) -> None:
         """Check worlds, sizes and draws."""

@@ -105,9 +105,12 @@ class Encoder:
 
 
 def extract_traces(rollouts: pd.DataFrame) -> list[str]:
-    """Return what is embedded of each draw: the reasoning inside the tags, else the whole completion."""
+    """Return what is embedded of each draw: the reasoning inside the tags, else the whole completion.
+
+    An arm that this book does not prompt itself, as one of imported draws, has no tags that are known.
+    """
     return [
-        ARMS[arm].parse(completion).reasoning or completion
+        (ARMS[arm].parse(completion).reasoning if arm in ARMS else "") or completion
         for arm, completion in zip(rollouts["arm"], rollouts["completion"], strict=True)
     ]
 

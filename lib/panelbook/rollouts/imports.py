@@ -228,7 +228,8 @@ def read_imports(paths: Sequence[Path], options: Options) -> Imported:
     Returns
     -------
     Imported
-        Draws without a number are numbered within arm and problem in the order of files and rows.
+        Draws are numbered from 0 within arm and problem, by the numbers they come with, or else in the order of
+        files and rows.
 
     Raises
     ------
@@ -267,6 +268,8 @@ def read_imports(paths: Sequence[Path], options: Options) -> Imported:
     rows = rows[~twice]
     if rows.empty:
         raise ImportFailed(f"no row is left to import.\n{_describe(rejected)}")
+    if kind == "draws":  # from 0 without gaps, as everywhere: "the first four" must mean four
+        rows = rows.assign(sample_id=rows.sort_values("sample_id").groupby(list(IDENTITY)).cumcount())
     _refuse_checkpoints(rows)
     counts, rollouts, notes = (_make_tables if kind == "draws" else _make_counts)(rows, options.study)
     return Imported(counts, rollouts, tuple(sources), tuple(rejected), tuple(notes))

@@ -24,6 +24,7 @@ import pandas as pd
 
 from panelbook.measure.diversity import mean_pairwise_distance
 from panelbook.measure.uncertainty import Resampling, estimate
+from panelbook.measure.variety import round_distance
 from panelbook.rollouts.embed import Encoder, EncoderError, Vectors, extract_traces
 from panelbook.rollouts.published import PublishedDataError
 from panelbook.rollouts.schema import TableError
@@ -354,7 +355,7 @@ def list_specifications(
                 for encoder, windows in readings.items():
                     for (window, stripped), reading in windows.items():
                         vectors = reading.vectors_N_D[mine]
-                        value = mean_pairwise_distance(vectors) if len(mine) > 1 else float("nan")
+                        value = round_distance(mean_pairwise_distance(vectors)) if len(mine) > 1 else np.nan
                         table.append((encoder, window, stripped, n, kept, arm, problem, value, len(mine)))
     return pd.DataFrame(table, columns=[*CHOICES, "arm", "problem_id", "value", "n"])
 

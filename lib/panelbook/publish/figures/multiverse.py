@@ -201,7 +201,7 @@ def _dots(ax: Axes, table: pd.DataFrame, name: str, colour: str) -> None:
 
 def _edges(effects: pd.Series) -> tuple[float, float]:
     """Limits that show every effect and zero; a wild interval may run out."""
-    finite = effects[np.isfinite(effects)]
-    bottom, top = min(finite.min(), 0.0), max(finite.max(), 0.0)
+    finite = [0.0, *effects[np.isfinite(effects)]]
+    bottom, top = min(finite), max(finite)
     margin = 0.15 * (top - bottom) or 1.0
     return float(bottom - margin), float(top + margin)

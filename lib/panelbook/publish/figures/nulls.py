@@ -5,13 +5,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from panelbook.publish.figures.style import GREY, INK, set_log2_axis, stack, style_of
+from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
-NULL_STYLES = {  # null -> label, colour, hatch
-    "thinned": ("thinned copy", "#E69F00", None),
-    "logit_shift_jeffreys": ("log-odds shift, Jeffreys", "#CC79A7", "///"),
-    "logit_shift": ("log-odds shift, fitted", "#009E73", None),
-    "lost_problems": ("lost problems", GREY, "\\\\\\"),
+NULL_STYLES = {  # null -> label, colour, marker; in the order in which they stand beside each other
+    "thinned": ("thinned copy", "#E69F00", "^"),
+    "logit_shift_jeffreys": ("log-odds shift, Jeffreys", "#CC79A7", "D"),
+    "logit_shift": ("log-odds shift, fitted", "#009E73", "s"),
+    "lost_problems": ("lost problems", GREY, "v"),
 }
 SCALE_LABELS = {
     "points": "closure (points)",
@@ -47,25 +47,32 @@ def draw_null_closure(observed: pd.DataFrame, nulls: pd.DataFrame) -> Figure:
         )
         ax.set_axis_off()
         return fig
+    ks = sorted(observed["k"].unique())
     fig, axs = stack(len(scales), height=2.3 * len(scales) + 0.9, sharex=True)
     for ax, scale in zip(axs, scales, strict=True):
-        for null, (label, colour, hatch) in NULL_STYLES.items():
-            rows = nulls[(nulls["null"] == null) & (nulls["scale"] == scale)].dropna(subset=["estimate"])
-            ax.plot(rows["k"], rows["estimate"], color=colour, marker="_", label=label)
-            ax.fill_between(
-                rows["k"], rows["low"], rows["high"], color=colour, alpha=0.25, linewidth=0, hatch=hatch
-            )
-            # A band of a single k has no width: its ends are drawn too.
-            ax.vlines(rows["k"], rows["low"], rows["high"], color=colour, linewidth=1.2)
-        rows = observed[observed["scale"] == scale].dropna(subset=["estimate"])
-        ax.plot(rows["k"], rows["estimate"], color=INK, marker="o", markersize=5, label="observed", zorder=4)
-        ax.vlines(rows["k"], rows["low"], rows["high"], color=INK, linewidth=1.8, zorder=4)
         ax.axhline(0, color=INK, linewidth=0.8)
+        series = [("observed", INK, "o", observed)]
+        series += [(*style, nulls[nulls["null"] == null]) for null, style in NULL_STYLES.items()]
+        for i, (label, colour, marker, table) in enumerate(series):
+            rows = table[table["scale"] == scale].dropna(subset=["estimate"])
+            place = rows["k"].map(ks.index) + 0.14 * (i - 2)
+            ax.vlines(place, rows["low"], rows["high"], color=colour, linewidth=2)
+            face = colour if label == "observed" else "white"
+            ax.scatter(
+                place,
+                rows["estimate"],
+                marker=marker,
+                s=32,
+                facecolor=face,
+                edgecolor=colour,
+                label=label,
+                zorder=3,
+            )
         ax.set(ylabel=SCALE_LABELS[scale])
         if scale == "points":
             ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{100 * y:+.0f} pp"))
-    set_log2_axis(axs[-1], int(observed["k"].max()))
-    axs[-1].set(xlabel="k (draws)")
+    axs[-1].set_xticks(range(len(ks)), [str(k) for k in ks])
+    axs[-1].set(xlabel="k (draws)", xlim=(-0.5, len(ks) - 0.5))
     axs[0].legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return fig
 

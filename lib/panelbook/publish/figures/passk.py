@@ -71,6 +71,8 @@ def draw_envelopes(curves: pd.DataFrame, first: str, second: str, tau: float) ->
                     label=label,
                 )
                 ax.fill_between(rows["k"], rows["low"], rows["high"], color=colour, alpha=0.13, linewidth=0)
+            if len(rows) == 1:  # a band of one point has no width
+                ax.vlines(rows["k"], rows["low"], rows["high"], color=colour, linewidth=1.2)
         ax.set(ylabel=arm, ylim=(-0.02, 1.03))
         ax.yaxis.set_major_formatter(PercentFormatter(1))
     handles, labels = axs[0].get_legend_handles_labels()
@@ -121,9 +123,10 @@ def draw_model_curves(unbiased: pd.DataFrame, model: pd.DataFrame, first: str, s
             linestyle="none",
             label="unbiased",
         )
-        beyond = model.loc[(model["arm"] == arm) & model["beyond"], "k"]
-        if len(beyond):
-            start = int(seen["k"].max())
+        mine = model[model["arm"] == arm]
+        if mine["beyond"].any():
+            # An arm may have more draws than the k at which both can be compared.
+            start = int(mine.loc[~mine["beyond"], "k"].max())
             ax.axvspan(start, largest, facecolor="none", edgecolor=GREY, alpha=0.45, hatch="//", linewidth=0)
             ax.text(
                 (start * largest) ** 0.5,

@@ -29,37 +29,44 @@ def draw_coverage(table: pd.DataFrame, kept: tuple[float, float], nominal: float
     Parameters
     ----------
     table
-        title, recommended, n_problems, coverage, low, high; the order of titles is kept, those that are not recommended
-        come last, under a line.
+        title, recommended, n_problems, coverage, low, high; the order of titles is kept, and those that are not
+        recommended come below, on an axis of their own.
     kept
         Range of coverage that counts as kept, shaded.
     nominal
         Promised coverage.
     """
     shown = table[table["coverage"].notna()]
-    first = shown.drop_duplicates("title").sort_values("recommended", ascending=False, kind="stable")
-    titles = first["title"].tolist()
+    parts = [shown[shown["recommended"]], shown[~shown["recommended"]]]
+    parts = [part for part in parts if len(part)]
+    rows = [part["title"].nunique() for part in parts]
+    fig, axs = stack(
+        len(parts), height=0.3 * sum(rows) + 0.7 * len(parts) + 0.6, ratios=[n + 1 for n in rows]
+    )
     sizes = sorted(shown["n_problems"].unique())
-    fig, (ax,) = stack(1, height=max(0.3 * len(titles), 0.6) + 1.2)
+    for ax, part in zip(axs, parts, strict=True):
+        _draw_part(ax, part, sizes)
+        ax.axvspan(*kept, color=GREY, alpha=0.2, linewidth=0)
+        ax.axvline(nominal, color=INK, linewidth=0.8)
+        ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axs[-1].set_xlabel("intervals that contain the truth")
+    axs[0].legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=2, handletextpad=0.2, columnspacing=1)
+    return fig
+
+
+def _draw_part(ax: Axes, table: pd.DataFrame, sizes: Sequence[int]) -> None:
+    """Draw one row of dots for each estimator."""
+    titles = table["title"].drop_duplicates().tolist()
     place = {title: len(titles) - 1 - i for i, title in enumerate(titles)}
-    ax.axvspan(*kept, color=GREY, alpha=0.2, linewidth=0)
-    ax.axvline(nominal, color=INK, linewidth=0.8)
     for i, size in enumerate(sizes):
         colour, marker = SIZE_STYLES[i % len(SIZE_STYLES)]
-        rows = shown[shown["n_problems"] == size]
-        height = rows["title"].map(place) + 0.28 - 0.56 * (i + 0.5) / len(sizes)
+        rows = table[table["n_problems"] == size]
+        height = rows["title"].map(place) + 0.3 - 0.6 * (i + 0.5) / len(sizes)
         ax.hlines(height, rows["low"], rows["high"], color=colour, linewidth=1)
-        ax.scatter(
-            rows["coverage"], height, color=colour, marker=marker, s=14, label=f"{size:,} problems", zorder=3
-        )
-    others = int((~first["recommended"]).sum())
-    if 0 < others < len(titles):
-        ax.axhline(others - 0.5, color=INK, linewidth=0.8, linestyle=":")
+        label = f"{size:,} problems"
+        ax.scatter(rows["coverage"], height, color=colour, marker=marker, s=14, label=label, zorder=3)
     ax.set_yticks(range(len(titles)), titles[::-1], fontsize=8)
-    ax.set(xlabel="intervals that contain the truth", ylim=(-0.6, len(titles) - 0.4))
-    ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    ax.legend(loc="lower center", bbox_to_anchor=(0.35, 1.0), ncols=2, handletextpad=0.2, columnspacing=1)
-    return fig
+    ax.set_ylim(-0.6, len(titles) - 0.4)
 
 
 def draw_power(curves: pd.DataFrame, designs: pd.DataFrame, wanted: float) -> Figure:
