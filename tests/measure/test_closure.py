@@ -12,8 +12,10 @@ from scipy.special import expit, logit
 from panelbook.measure import closure
 from panelbook.measure.betabinomial import fit_beta_binomial
 from panelbook.measure.closure import NULLS, closure_by_scale, null_closure, thinned_pass_at_k
-from panelbook.measure.passk import failure_ratio_change, gap_closure, pass_at_k_matrix
+from panelbook.measure.passk import failure_ratio_change, gap_closure, max_common_k, pass_at_k_matrix
 from panelbook.measure.uncertainty import Resampling
+from panelbook.rollouts import adapters
+from panelbook.rollouts.schema import select_counts
 
 R = Resampling(seed=20260424, n_resamples=500)
 
@@ -207,6 +209,17 @@ class TestPower:
         found = null_closure(counts, "panel", "think", [4, 8], R, 399)
         told = found[found["reason"] == ""]
         assert ((told["p"] <= 0.05) == (told["place"] != "inside")).all()
+
+
+@pytest.mark.published
+@pytest.mark.parametrize("benchmark", ["math500_s50", "math500_l5", "aime", "olympiad"])
+def test_the_published_panel_gains_less_than_a_thinned_copy_of_thinking(published_folder, benchmark):
+    arms = ("panel", "thinking")
+    counts = adapters.read_counts(published_folder)
+    rows = select_counts(counts, study="published", benchmark=benchmark, arms=arms)
+    found = null_closure(rows, *arms, [max_common_k(rows)], R, 200, ["thinned", "lost_problems"])
+    places = found.loc[found["scale"] == "points"].set_index("null")["place"]
+    assert places.to_dict() == {"thinned": "below", "lost_problems": "above"}
 
 
 class TestScales:

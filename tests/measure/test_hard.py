@@ -13,6 +13,8 @@ from panelbook.measure.betabinomial import fit_beta_binomial
 from panelbook.measure.hard import BUCKETS, bucket_by_rate, compare_buckets, compare_saves, second_batch_pass
 from panelbook.measure.passk import pass_at_k, pass_at_k_gap
 from panelbook.measure.uncertainty import Resampling
+from panelbook.rollouts import adapters
+from panelbook.rollouts.schema import select_counts
 
 R = Resampling(seed=20260424, n_resamples=500)
 FEW = Resampling(seed=1, n_resamples=100)
@@ -170,6 +172,26 @@ class TestSecondBatch:
         assert found.loc["matched", "estimate"] == 0.0
         assert found.loc["second_batch", "low"] > 0.0
         assert found.loc["second_batch", "p"] <= 0.01
+
+
+@pytest.mark.published
+class TestPublished:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def found(published_folder):
+        counts = adapters.read_counts(published_folder)
+        rows = select_counts(counts, study="published", benchmark="math500_l5", arms=("panel", "thinking"))
+        return compare_saves(rows, "panel", "thinking", R, 400).set_index(["saving", "quantity"])
+
+    def test_counts_are_those_that_the_study_prints(self, found):
+        row, back = found.loc[("panel", "all_draws")], found.loc[("thinking", "all_draws")]
+        assert (row["n_saved"], row["n_failed"]) == (3, 6)
+        assert (back["n_saved"], back["n_failed"]) == (20, 23)
+
+    def test_at_four_draws_each_a_second_batch_of_thinking_would_do_as_well(self, found):
+        null = found.loc[("panel", "second_batch")]
+        assert found.loc[("panel", "matched"), "n_saved"] == pytest.approx(2.43, abs=0.005)
+        assert null["low"] <= found.loc[("panel", "matched"), "estimate"] <= null["high"]
 
 
 class TestEdges:

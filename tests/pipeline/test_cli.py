@@ -338,32 +338,37 @@ class TestRun:
 
 
 class TestHeadline:
-    ROWS = '- {claim: "Four draws", published: "4", run: draw.all, result: n_draws}\n'
+    CLAIM = {
+        "claim": "Four draws",
+        "published": "4",
+        "verdict": "holds",
+        "chapter": "draw.all",
+        "headline": True,
+        "records": {
+            "n_draws": {
+                **{"value": 4.0, "low": None, "high": None, "n_problems": None, "n_draws": None},
+                **{"method": "exact", "reason": "a setting", "style": "count", "title": "draws"},
+            }
+        },
+    }
 
-    def test_the_table_is_printed_and_written_between_the_marks(self, here, panelbook):
-        (here.params / "headline.yml").write_text(self.ROWS, encoding="utf-8")
-        panelbook("run", "draw", "--profile", "toy", "--no-html")
+    def test_the_table_is_printed_and_written_between_the_marks(self, here, panelbook, monkeypatch):
+        monkeypatch.setattr("panelbook.pipeline.book.load_ledger", lambda project, runs: [self.CLAIM])
         status, out, _ = panelbook("headline", "--profile", "toy")
         assert status == 0
-        assert "| Four draws | 4 | 4 |" in out
+        assert "| Four draws | 4 | 4 | none: a setting |  |  | **holds** |" in out
         readme = here.root / "README.md"
         readme.write_text(f"Before.\n{START}\nold\n{END}\nAfter.\n", encoding="utf-8")
         status, _, _ = panelbook("headline", "--write", str(readme), "--profile", "toy")
         assert status == 0
         assert readme.read_text(encoding="utf-8") == f"Before.\n{START}\n{out}{END}\nAfter.\n"
 
-    def test_without_results_the_file_is_left_alone(self, here, panelbook):
-        (here.params / "headline.yml").write_text(self.ROWS, encoding="utf-8")
+    def test_without_a_trial_the_file_is_left_alone(self, here, panelbook):
         readme = here.root / "README.md"
         readme.write_text(f"{START}\nold\n{END}\n", encoding="utf-8")
         result = panelbook("headline", "--write", str(readme), "--profile", "toy")
-        assert_refused(result, "There are no results yet. Run `panelbook build` first.")
+        assert_refused(result, "The claims have not been tried yet. Run `panelbook build` first.")
         assert readme.read_text(encoding="utf-8") == f"{START}\nold\n{END}\n"
-
-    def test_a_result_that_does_not_exist_is_named(self, here, panelbook):
-        (here.params / "headline.yml").write_text(self.ROWS.replace("n_draws", "n_drawz"), encoding="utf-8")
-        panelbook("run", "draw", "--profile", "toy", "--no-html")
-        assert_refused(panelbook("headline", "--profile", "toy"), "no result 'n_drawz'; it has n_draws")
 
 
 class TestTidy:

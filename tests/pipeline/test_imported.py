@@ -199,6 +199,9 @@ class TestChapters:
         stages, left_out = choose_chapters("mine", read(make_rows()), "debate", "mono", embed=True)
         assert set(stages) == TWO_ARM | SPREAD | {"embed"}
         assert left_out == []
+        assert stages["multiverse"]["mine"]["window_chars"] == len("text") // 3
+        assert not stages["multiverse"]["mine"]["turns"]
+        assert not stages["embed"]["all"]["turns"]
 
     def test_there_is_nothing_to_embed_without_texts(self, read):
         stages, left_out = choose_chapters(

@@ -70,6 +70,12 @@ class TestCoverage:
         labels = dict(zip([t.get_text() for t in top.get_yticklabels()], top.get_yticks(), strict=True))
         assert labels == {"gap": 1, "closure": 0}
 
+    def test_an_estimator_that_lacks_the_smallest_size_keeps_its_place(self):
+        table = coverage_table().sort_values("n_problems", kind="stable")
+        table.loc[(table["title"] == "gap") & (table["n_problems"] == 20), "coverage"] = float("nan")
+        top = figures.draw_coverage(table, (0.93, 0.97), 0.95).axes[0]
+        assert [t.get_text() for t in top.get_yticklabels()] == ["closure", "gap"]
+
     def test_without_others_there_is_one_panel(self):
         assert len(figures.draw_coverage(coverage_table((True,) * 3), (0.93, 0.97), 0.95).axes) == 1
 

@@ -140,3 +140,7 @@ class TestSpread:
         table = rollouts({"p": [("inside", "wrong"), ("inside", "wrong")]})
         table.loc[0, "completion"] = "no tags at all"
         assert extract_traces(table) == ["no tags at all", "inside"]
+
+    def test_an_arm_of_imported_draws_has_no_tags_that_are_known(self):
+        table = pd.DataFrame({"arm": ["debate"], "completion": ["<think>a</think> b"]})
+        assert extract_traces(table) == ["<think>a</think> b"]

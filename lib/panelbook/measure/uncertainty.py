@@ -17,7 +17,8 @@ no interval, and the result says why.
 
 Simulated coverage of the 95% interval is 94-96% for pass rates, gaps and closures on 20 to 134 problems. It
 falls short for a rate pressed against 0 or 1, where a few problems not in the sample would carry the
-missing mass: a true rate of 0.89 was covered in 87% of samples of 20 problems, 92% of 50 and 94% of 134.
+missing mass: a true rate of 0.89 was covered in 87% of samples of 20 problems, 92% of 50 and 94% of 134, and
+differences of two such rates can fare worse. `simulate` tries every estimator; notebook 92 shows what it finds.
 
 Not handled: uncertainty from the draws alone at fixed problems; problems that are themselves clustered
 (near-duplicates); simultaneous coverage of a whole curve (every band is pointwise).

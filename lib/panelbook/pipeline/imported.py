@@ -173,7 +173,10 @@ def choose_chapters(
                 _too_few(rows) or _unequal(rows),
             ),
             "diversity": ({}, _no_texts(imported, embed) or _too_few(rows)),
-            "multiverse": ({"rollouts": rollouts}, _no_texts(imported, embed) or _too_few(rows)),
+            "multiverse": (
+                {"rollouts": rollouts, "turns": False, "window_chars": _third_of_a_text(imported)},
+                _no_texts(imported, embed) or _too_few(rows),
+            ),
         }
         for stage, (values, reason) in wanted.items():
             if reason:
@@ -347,6 +350,13 @@ def _no_texts(imported: Imported, embed: bool) -> str:
     if imported.rollouts is None or not imported.rollouts["completion"].str.len().gt(0).any():
         return "there are no completions to embed"
     return ""
+
+
+def _third_of_a_text(imported: Imported) -> int:
+    """Return the length of a window of which head, middle and tail just fit into the middling completion."""
+    if imported.rollouts is None:
+        return 1
+    return min(2000, max(1, int(imported.rollouts["completion"].str.len().median()) // 3))
 
 
 def _range(values: "pd.Series[int]") -> str:

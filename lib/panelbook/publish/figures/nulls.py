@@ -111,10 +111,8 @@ def draw_hard_problems(buckets: pd.DataFrame, saves: pd.DataFrame, failing: str,
             label=label,
             zorder=3,
         )
-    ticks = [
-        f"{BUCKET_LABELS[row.bucket]}\n({row.n_problems:,})"
-        for row in buckets[["bucket", "n_problems"]].itertuples()
-    ]
+    names, sizes = buckets["bucket"].tolist(), buckets["n_problems"].tolist()
+    ticks = [f"{BUCKET_LABELS[name]}\n({size:,})" for name, size in zip(names, sizes, strict=True)]
     top.set_xticks(place, ticks)
     top.set(
         xlabel=f"share of draws right under {failing} (problems)",

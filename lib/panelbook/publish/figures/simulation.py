@@ -36,6 +36,7 @@ def draw_coverage(table: pd.DataFrame, kept: tuple[float, float], nominal: float
     nominal
         Promised coverage.
     """
+    order = table["title"].drop_duplicates().tolist()
     shown = table[table["coverage"].notna()]
     parts = [shown[shown["recommended"]], shown[~shown["recommended"]]]
     parts = [part for part in parts if len(part)]
@@ -45,7 +46,7 @@ def draw_coverage(table: pd.DataFrame, kept: tuple[float, float], nominal: float
     )
     sizes = sorted(shown["n_problems"].unique())
     for ax, part in zip(axs, parts, strict=True):
-        _draw_part(ax, part, sizes)
+        _draw_part(ax, part, sizes, order)
         ax.axvspan(*kept, color=GREY, alpha=0.2, linewidth=0)
         ax.axvline(nominal, color=INK, linewidth=0.8)
         ax.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -54,9 +55,9 @@ def draw_coverage(table: pd.DataFrame, kept: tuple[float, float], nominal: float
     return fig
 
 
-def _draw_part(ax: Axes, table: pd.DataFrame, sizes: Sequence[int]) -> None:
+def _draw_part(ax: Axes, table: pd.DataFrame, sizes: Sequence[int], order: Sequence[str]) -> None:
     """Draw one row of dots for each estimator."""
-    titles = table["title"].drop_duplicates().tolist()
+    titles = [title for title in order if title in set(table["title"])]
     place = {title: len(titles) - 1 - i for i, title in enumerate(titles)}
     for i, size in enumerate(sizes):
         colour, marker = SIZE_STYLES[i % len(SIZE_STYLES)]
