@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
@@ -338,12 +339,12 @@ class TestRun:
 
 
 class TestHeadline:
-    CLAIM = {
+    CLAIM: ClassVar = {
         "claim": "Four draws",
         "published": "4",
         "verdict": "holds",
         "chapter": "draw.all",
-        "headline": True,
+        "headline": "Four",
         "records": {
             "n_draws": {
                 **{"value": 4.0, "low": None, "high": None, "n_problems": None, "n_draws": None},
@@ -356,7 +357,7 @@ class TestHeadline:
         monkeypatch.setattr("panelbook.pipeline.book.load_ledger", lambda project, runs: [self.CLAIM])
         status, out, _ = panelbook("headline", "--profile", "toy")
         assert status == 0
-        assert "| Four draws | 4 | 4 | none: a setting |  |  | **holds** |" in out
+        assert "| Four draws | **holds** | 4 | 4 | none: a setting |  |" in out
         readme = here.root / "README.md"
         readme.write_text(f"Before.\n{START}\nold\n{END}\nAfter.\n", encoding="utf-8")
         status, _, _ = panelbook("headline", "--write", str(readme), "--profile", "toy")

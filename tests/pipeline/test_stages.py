@@ -7,12 +7,14 @@ from toy_book import CURVE, DRAW, CurveParams, DrawParams, curve_run, draw_run, 
 from toy_book import STAGES as STAGES_OF_TOY
 
 from panelbook.pipeline.params import ParamError, artefacts, input_file
-from panelbook.pipeline.stages import STAGES, StageRun, find_stage, list_upstream, plan, vary
+from panelbook.pipeline.stages import RESULTS, STAGES, StageRun, find_stage, list_upstream, plan, vary
 from panelbook.project import DEFAULT_PROFILE, Project
 
 PROJECT = Project.find()
 PROFILES = sorted(
-    path.stem for path in PROJECT.params.glob("*.yml") if path.stem not in ("base", "headline", "live")
+    path.stem
+    for path in PROJECT.params.glob("*.yml")
+    if "stages:" in path.read_text(encoding="utf-8") and path.stem != "base"
 )
 
 
@@ -43,7 +45,7 @@ class TestStages:
             if "artefact" in field.metadata
         }
         assert read
-        written = {name for stage in STAGES.values() for name in stage.writes}
+        written = {name for stage in STAGES.values() for name in (RESULTS, *stage.writes)}
         assert read <= written
 
     def test_unknown_stage_is_answered_with_the_nearest_spelling(self):

@@ -118,7 +118,7 @@ class Claim:
     agrees
         Estimates that the chapter states too: name -> name in the chapter's results.
     headline
-        Whether the front page shows it.
+        The claim in a few words, if the front page shows it.
     """
 
     id: str
@@ -136,7 +136,7 @@ class Claim:
     concedes: str = ""
     chapter: str = ""
     agrees: dict[str, str] = field(default_factory=dict)
-    headline: bool = False
+    headline: str = ""
 
     def __post_init__(self) -> None:
         if (self.tracked == "nothing") == bool(self.function):

@@ -23,6 +23,9 @@ from panelbook.project import DEFAULT_PROFILE, Project
 
 MINIATURE_RECORD = "lib/panelbook/engine/abacus/training.json"
 
+NO_PROFILES = ("base", "claims", "live", "prices")
+"""Files of `params/` that are no profiles: what every profile inherits, and the tables of the book."""
+
 POINTLESS_FLOAT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 """1e-4 as everyone writes it; YAML 1.1 asks for 1.0e-4 and takes this for text."""
 
@@ -773,13 +776,7 @@ def _read_inherited(project: Project, name: str, seen: tuple[str, ...]) -> dict[
     if name in seen:
         raise ParamError(f"params/{name}.yml inherits from itself: {' -> '.join((*seen, name))}.")
     if not path.is_file():
-        other = (
-            "base",
-            "claims",
-            "live",
-            "prices",
-        )  # what every profile inherits, and the tables of the book
-        known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem not in other)
+        known = sorted(p.stem for p in project.params.glob("*.yml") if p.stem not in NO_PROFILES)
         raise ParamError(f"There is no profile {name!r} (params/{name}.yml).{nearest(name, known)}")
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8")) or {}

@@ -77,24 +77,24 @@ STAGES: dict[str, Stage] = {
             ),
         ),
         Stage(
-            "multiverse",
-            "32_multiverse.ipynb",
-            p.MultiverseParams,
-            writes=("specifications.csv", "measures.csv"),
-        ),
-        Stage(
             "hill_climb", "80_hill_climb.ipynb", p.HillClimbParams, writes=("trajectory.csv", "training.csv")
         ),
         Stage(
             "matched_climb", "85_matched_climb.ipynb", p.MatchedClimbParams, writes=("climb.csv", "gains.csv")
         ),
         Stage("objectives", "87_objectives.ipynb", p.ObjectivesParams, writes=("objectives.csv",)),
+        Stage(
+            "multiverse",
+            "88_multiverse.ipynb",
+            p.MultiverseParams,
+            writes=("specifications.csv", "measures.csv"),
+        ),
         Stage("power", "90_power.ipynb", p.PowerParams, writes=("power.csv",)),
         Stage("coverage", "92_coverage.ipynb", p.CoverageParams, writes=("coverage.csv",)),
         Stage("claims", "95_claims.ipynb", p.ClaimsParams, writes=(LEDGER,)),
     )
 }
-"""In the order of their notebooks, but for `multiverse`, which reads what `train` writes."""
+"""In the order of their notebooks."""
 
 
 @dataclass(frozen=True)

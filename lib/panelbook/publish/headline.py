@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
 from panelbook.measure.claims import AGGREGATES, CONTRADICTED, HOLDS, NOT_RECOMPUTABLE, VERDICTS
-from panelbook.publish.results import format_full, format_interval, format_value
+from panelbook.publish.results import format_interval, format_value
 
 Link = Callable[[str, str], str]
 """(run id, text) -> the text as a link to that run's page."""
@@ -68,13 +68,17 @@ def headline_table(ledger: Sequence[Mapping[str, Any]], link: Link = lambda run,
     if not shown:
         return "*This build did not try the claims; `make book` does where the published files can be had.*\n"
     rows = [
-        "| claim | published | recomputed | 95% interval | problems | draws | verdict |",
-        "|---|---|---|---|---|---|---|",
+        "| claim | verdict | published | recomputed | 95% interval | problems, draws |",
+        "|---|---|---|---|---|---|",
     ]
     for claim in shown:
         record = next(iter(claim["records"].values()))
         text = link(claim["chapter"], claim["claim"])
-        rows.append(_row(text, claim["published"] or "no figure", *_cells(record), f"**{claim['verdict']}**"))
+        value, interval, *counts = _cells(record)
+        n = ", ".join(count for count in counts if count)
+        rows.append(
+            _row(text, f"**{claim['verdict']}**", claim["published"] or "no figure", value, interval, n)
+        )
     return "\n".join(rows) + "\n"
 
 
@@ -100,9 +104,10 @@ def verdict_cards(
     stands = [_claim_line(claim, link) for claim in shown if claim["verdict"] in (HOLDS, AGGREGATES)]
     falls = [_claim_line(claim, link) for claim in shown if claim["verdict"] not in (HOLDS, AGGREGATES)]
     adds = [
-        f"- {link(row.run, row.claim)}: {format_full(dict(results[row.run][row.result]))}"
+        f"- {link(row.run, row.claim)}: {format_value(record)} ({format_interval(record)})"
         for row in live
         if row.card and row.result in results.get(row.run, {})
+        for record in [dict(results[row.run][row.result])]
     ]
     cards = [
         (
@@ -123,7 +128,7 @@ def verdict_cards(
         for title, lead, lines in cards
         if lines
     )
-    return f"::::{{grid}} 1 1 3 3\n:gutter: 2\n{body}\n::::\n"
+    return f"::::{{grid}} 1 1 3 3\n:gutter: 2\n\n{body}\n::::\n"
 
 
 def live_table(
@@ -167,10 +172,12 @@ def write_between_marks(text: str, table: str, name: str) -> str:
 
 
 def _claim_line(claim: Mapping[str, Any], link: Link) -> str:
-    """Write a claim as one item of a card: the claim, its first number, and whether that reaches other problems."""
-    record = next(iter(claim["records"].values()))
-    beyond = "" if claim["beyond"] is not False else "; the interval includes no effect"
-    return f"- {link(claim['chapter'], claim['claim'])} {format_full(dict(record))}{beyond}"
+    """Write a claim as one item of a card: its short form and its first number."""
+    record = dict(next(iter(claim["records"].values())))
+    interval = format_interval(record) + (
+        "" if claim["beyond"] is not False else ", which includes no effect"
+    )
+    return f"- {link(claim['chapter'], claim['headline'])}: {format_value(record)} ({interval})"
 
 
 def _cells(record: Mapping[str, Any]) -> list[str]:

@@ -34,7 +34,7 @@ STYLES: dict[str, Style] = {
     "count": lambda x: f"{x:,.0f}",
     "millions": lambda x: f"{x / 1e6:.1f} million",
     "level": lambda x: f"{100 * x:g}%",
-    "p": lambda x: f"{x:.1g}" if x < 0.001 else f"{x:.3f}",
+    "p": lambda x: f"{x:.2g}" if x < 0.001 else f"{x:.3f}",
     "exponent": lambda x: f"{x:.1e}",
 }
 """How a number is written in prose and tables. Percent, points and level multiply by 100; stored numbers never are.
