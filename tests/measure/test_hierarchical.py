@@ -14,7 +14,7 @@ from panelbook.measure.hierarchical import (
     bayes_pass_at_k_gap,
     benchmark_pass_at_k,
     check_extrapolation,
-    fit_beta_binomial,
+    fit_hyperposterior,
     population_pass_at_k,
     why_improper,
 )
@@ -97,7 +97,7 @@ class TestPopulation:
 class TestFit:
     @pytest.mark.parametrize(("n", "c"), [([4, 4, 4], [1, 2, 4]), ([8, 3, 5, 8], [8, 1, 0, 5])])
     def test_posterior_means_agree_with_a_double_integral(self, n, c):
-        posterior = fit_beta_binomial(n, c)
+        posterior = fit_hyperposterior(n, c)
         grid = posterior.weight_G @ population_pass_at_k(posterior.a_G, posterior.b_G, [1, 4])
         for k, found in zip((1, 4), grid, strict=True):
             expected = mean_by_quadrature(n, c, lambda a, b, k=k: population_pass_at_k([a], [b], [k])[0, 0])
@@ -105,7 +105,7 @@ class TestFit:
 
     def test_density_on_the_grid_is_likelihood_times_prior(self):
         n, c = np.array([4, 6, 9]), np.array([1, 6, 2])
-        posterior = fit_beta_binomial(n, c)
+        posterior = fit_hyperposterior(n, c)
         a, b = posterior.a_G, posterior.b_G
         log_density = sum(stats.betabinom.logpmf(ci, ni, a, b) for ni, ci in zip(n, c, strict=True))
         # Prior (a + b)^(-5/2) in a and b, times the Jacobian a b of the logarithmic axes.
@@ -117,7 +117,7 @@ class TestFit:
         for n_problems, shape in ((20, (0.3, 0.6)), (50, (3, 0.4)), (2000, (1, 1)), (5000, (30, 60))):
             rng = np.random.default_rng(n_problems)
             c = rng.binomial(8, rng.beta(*shape, n_problems))
-            posterior = fit_beta_binomial(np.full(n_problems, 8), c)
+            posterior = fit_hyperposterior(np.full(n_problems, 8), c)
             side = posterior.weight_G.reshape(hierarchical.GRID, hierarchical.GRID)
             edges = [side[0].sum(), side[-1].sum(), side[:, 0].sum(), side[:, -1].sum()]
             assert max(edges) < 1e-3, (n_problems, edges)
@@ -126,7 +126,7 @@ class TestFit:
     def test_many_problems_give_back_the_truth(self):
         rng = np.random.default_rng(1)
         c = rng.binomial(8, rng.beta(0.6, 1.4, 20_000))
-        posterior = fit_beta_binomial(np.full(20_000, 8), c)
+        posterior = fit_hyperposterior(np.full(20_000, 8), c)
         assert posterior.weight_G @ posterior.a_G == pytest.approx(0.6, rel=0.05)
         assert posterior.weight_G @ posterior.b_G == pytest.approx(1.4, rel=0.05)
 
@@ -149,7 +149,7 @@ class TestFit:
         assert whole.std(axis=0) == pytest.approx(blocks.std(axis=0), rel=0.1)
 
     def test_draws_follow_the_grid(self):
-        posterior = fit_beta_binomial([8] * 12, [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8])
+        posterior = fit_hyperposterior([8] * 12, [0, 1, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8])
         a, b = posterior.draw(20_000, np.random.default_rng(0))
         found = population_pass_at_k(a, b, [1, 4, 32])
         expected = posterior.weight_G @ population_pass_at_k(posterior.a_G, posterior.b_G, [1, 4, 32])
@@ -159,7 +159,7 @@ class TestFit:
 
     def test_turning_right_into_wrong_mirrors_the_posterior(self):
         n, c = np.array([4, 8, 8]), np.array([1, 8, 3])
-        one, two = fit_beta_binomial(n, c), fit_beta_binomial(n, n - c)
+        one, two = fit_hyperposterior(n, c), fit_hyperposterior(n, n - c)
         assert one.weight_G @ np.log(one.a_G) == pytest.approx(two.weight_G @ np.log(two.b_G), rel=1e-6)
 
     def test_says_when_the_posterior_is_improper(self):
@@ -168,12 +168,12 @@ class TestFit:
         with pytest.raises(
             ValueError, match=r"no problem has both right and wrong draws.*Draw more completions"
         ):
-            fit_beta_binomial([4, 4], [0, 4])
+            fit_hyperposterior([4, 4], [0, 4])
 
     @pytest.mark.parametrize(("n", "c"), [([4], [5]), ([0], [0]), ([], []), ([4, 4], [1])])
     def test_refuses_impossible_counts(self, n, c):
         with pytest.raises(ValueError, match=r"correct draws must lie|no problems|need one shape"):
-            fit_beta_binomial(n, c)
+            fit_hyperposterior(n, c)
 
 
 class TestCoverage:
@@ -186,7 +186,7 @@ class TestCoverage:
         for _ in range(n_studies):
             rate = rng.beta(a, b, n_problems)
             c = rng.binomial(n, rate)
-            a_D, b_D = fit_beta_binomial(np.full(n_problems, n), c).draw(300, rng)
+            a_D, b_D = fit_hyperposterior(np.full(n_problems, n), c).draw(300, rng)
             for row, (draws, true) in enumerate(
                 (
                     (population_pass_at_k(a_D, b_D, ks), truth),
@@ -208,7 +208,7 @@ class TestCoverage:
         rng = np.random.default_rng(3)
         rate = np.where(rng.random(400) < 0.4, 0.0, rng.beta(4, 4, 400))
         c = rng.binomial(8, rate)
-        a_D, b_D = fit_beta_binomial(np.full(400, 8), c).draw(1000, rng)
+        a_D, b_D = fit_hyperposterior(np.full(400, 8), c).draw(1000, rng)
         draws = benchmark_pass_at_k(np.full(400, 8), c, a_D, b_D, [8, 32, 256], rng)
         excess = draws.mean(axis=0) - [np.mean(1 - (1 - rate) ** k) for k in (8, 32, 256)]
         assert excess[0] < 0.06
@@ -323,7 +323,7 @@ def test_the_posterior_of_two_draws_by_exact_sums():
     concentration = s**-2
     weight = comb(2, 1) * m * (1 - m) * concentration / (concentration + 1) / (1 - x) ** 2
     expected = np.sum(weight * m**2) / np.sum(weight)
-    posterior = fit_beta_binomial([2], [1])
+    posterior = fit_hyperposterior([2], [1])
     found = posterior.weight_G @ (posterior.a_G / (posterior.a_G + posterior.b_G)) ** 2
     assert found == pytest.approx(expected, abs=1e-3)
 

@@ -8,9 +8,9 @@ drawn towards the benchmark's, the more so the fewer its draws.
 
 Notation: a, b parameters of the beta distribution, n draws and c correct draws of a problem, m further draws.
 
-Not handled: uncertainty about a and b themselves (they are plugged in), and benchmarks whose problems are no
-smooth mixture, such as a share that no model could ever solve beside a share of easy ones: a beta
-distribution with a < 1 and b < 1 has mass near both ends, but none at 0 or at 1.
+Not handled: uncertainty about a and b themselves (they are plugged in; `hierarchical` has their posterior), and
+benchmarks whose problems are no smooth mixture, such as a share that no model could ever solve beside a share of easy
+ones: a beta distribution with a < 1 and b < 1 has mass near both ends, but none at 0 or at 1.
 
 References
 ----------

@@ -16,6 +16,9 @@ w = log(a + b) its density is m (1 - m) exp(-w / 2), m the mean. The posterior i
 grid over (u, w) that is fitted to where it has mass. It is proper if and only if some problem has both right and
 wrong draws; otherwise nothing is given, and the reason is said.
 
+`betabinomial` fits the same model by maximum likelihood and plugs the fit in: enough for a null model, not for an
+interval.
+
 Not handled: success rates that are no beta distribution, above all a share of problems that can never be solved,
 which makes every k beyond the draws look too good (`check_extrapolation` tests it as far as the draws allow), and
 the pairing of two arms. A difference treats the posteriors of the arms as independent, although both saw the same
@@ -120,7 +123,7 @@ def why_improper(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> str:
     return "" if np.any((c > 0) & (c < n)) else IMPROPER
 
 
-def fit_beta_binomial(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> HyperPosterior:
+def fit_hyperposterior(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> HyperPosterior:
     """Posterior of (a, b) of the beta-binomial model, on a grid.
 
     Parameters
@@ -141,7 +144,7 @@ def fit_beta_binomial(n_P: npt.ArrayLike, c_P: npt.ArrayLike) -> HyperPosterior:
 
     Examples
     --------
-    >>> posterior = fit_beta_binomial([4, 4, 4], [1, 2, 3])
+    >>> posterior = fit_hyperposterior([4, 4, 4], [1, 2, 3])
     >>> round(float(posterior.weight_G @ (posterior.a_G / (posterior.a_G + posterior.b_G))), 3)  # symmetric data
     0.5
     """
@@ -404,7 +407,7 @@ def check_extrapolation(
         reason = why_improper(np.full(len(n), n_kept), kept)
         predicted = low = high = np.nan
         if not reason:
-            a, b = fit_beta_binomial(np.full(len(n), n_kept), kept).draw(n_posterior, rng)
+            a, b = fit_hyperposterior(np.full(len(n), n_kept), kept).draw(n_posterior, rng)
             # A problem solved by the kept draws stays solved; the others are solved by chance.
             left = n[kept == 0] - n_kept
             failure = (
@@ -438,7 +441,7 @@ def _draw_pass_at_k(
     reason = why_improper(n, c)
     if reason:
         return np.full((len(TARGETS), n_posterior, len(_check_ks(ks))), np.nan), reason
-    a, b = fit_beta_binomial(n, c).draw(n_posterior, rng)
+    a, b = fit_hyperposterior(n, c).draw(n_posterior, rng)
     return np.stack([population_pass_at_k(a, b, ks), benchmark_pass_at_k(n, c, a, b, ks, rng)]), ""
 
 

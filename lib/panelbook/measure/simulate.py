@@ -43,7 +43,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from panelbook.measure.bands import mixed_group_probability
 from panelbook.measure.counts import pair_arms
-from panelbook.measure.hierarchical import fit_beta_binomial, population_pass_at_k, why_improper
+from panelbook.measure.hierarchical import fit_hyperposterior, population_pass_at_k, why_improper
 from panelbook.measure.matching import rate_dispersion, rate_moments
 from panelbook.measure.passk import pass_at_k_matrix
 from panelbook.measure.reliability import g_pass_at_k_matrix, pass_power_k_matrix
@@ -1128,7 +1128,7 @@ def _credible(draws: Draws, k: int, resampling: Resampling) -> Estimate:
     reason = why_improper(draws.n_P, draws.c_P)
     if reason:
         return Estimate(np.nan, None, None, None, None, "none", reason)
-    a, b = fit_beta_binomial(draws.n_P, draws.c_P).draw(N_POSTERIOR, resampling.generator())
+    a, b = fit_hyperposterior(draws.n_P, draws.c_P).draw(N_POSTERIOR, resampling.generator())
     sample = population_pass_at_k(a, b, [k])[:, 0]
     tail = (1.0 - resampling.confidence) / 2.0
     low, high = np.quantile(sample, [tail, 1.0 - tail])
