@@ -172,16 +172,16 @@ class TestCalibration:
         return np.array(found)
 
     def test_a_thinned_copy_is_rejected_as_often_as_the_level_says(self):
-        p = self.p_values(lambda q: 0.5 * q, "thinned")
-        assert 0.01 <= (p <= 0.05).mean() <= 0.10
-        assert 0.4 <= (p <= 0.5).mean() <= 0.6  # uniform, not only in the tail
+        p = self.p_values(lambda q: 0.5 * q, "thinned", 80)
+        assert (p <= 0.05).mean() <= 0.12  # 3 standard errors above 5%
+        assert 0.33 <= (p <= 0.5).mean() <= 0.67  # uniform, not only in the tail
 
     def test_problems_lost_whole_are_told_from_a_thinned_copy(self):
         def lose_half(q):
             return q * (np.arange(len(q)) % 2)
 
-        assert (self.p_values(lose_half, "thinned", 30) <= 0.05).mean() > 0.9
-        assert (self.p_values(lose_half, "lost_problems", 30) <= 0.05).mean() < 0.2
+        assert (self.p_values(lose_half, "thinned", 15) <= 0.05).mean() > 0.9
+        assert (self.p_values(lose_half, "lost_problems", 15) <= 0.05).mean() < 0.3
 
 
 class TestPower:

@@ -154,10 +154,10 @@ class TestSecondBatch:
     def test_a_copy_of_the_arm_is_rarely_told_from_its_second_batch(self):
         found = [
             saves(study(80, n_second=4, seed=s), 199, FEW).loc[("panel", "second_batch"), "p"]
-            for s in range(60)
+            for s in range(20)
         ]
-        assert (np.array(found) <= 0.05).mean() <= 0.13  # 3 standard errors above 5%
-        assert 0.3 <= (np.array(found) <= 0.5).mean() <= 0.7
+        assert (np.array(found) <= 0.05).mean() <= 0.2  # 3 standard errors above 5%
+        assert 0.2 <= (np.array(found) <= 0.5).mean() <= 0.8
 
     def test_an_arm_strong_elsewhere_saves_more_than_a_second_batch(self):
         found = saves(study(300, shuffle=True)).loc["panel"]
