@@ -73,7 +73,7 @@ class TestVerdict:
         assert judge(claim(requires=[need]), evidence | {"change": exact(1.0, "the largest")}) == CONTRADICTED
 
     def test_an_estimate_that_is_not_there_is_refused_by_name(self):
-        with pytest.raises(ValueError, match=r"claim X1: gain returns no 'gain'; it returns loss"):
+        with pytest.raises(ValueError, match=r"gain returns no 'gain'; it returns loss"):
             judge(claim(), {"loss": GAIN})
 
 

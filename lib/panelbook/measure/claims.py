@@ -182,9 +182,7 @@ def judge(claim: Claim, evidence: Mapping[str, Estimate]) -> str:
         return NOT_RECOMPUTABLE
     unknown = [name for name in claim.styles if name not in evidence]
     if unknown:
-        raise ValueError(
-            f"claim {claim.id}: {claim.function} returns no {unknown[0]!r}; it returns {', '.join(evidence)}."
-        )
+        raise ValueError(f"{claim.function} returns no {unknown[0]!r}; it returns {', '.join(evidence)}.")
     if not all(need.holds(evidence) for need in claim.requires):
         return NOT_RECOMPUTABLE
     asked: list[Figure | Condition] = [*claim.figures, *claim.conditions]
