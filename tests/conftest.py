@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from rich.console import Console
 from toy_book import STAGES, make_checkout
 
-from panelbook.pipeline import stages
+from panelbook.pipeline import cli, stages
 from panelbook.pipeline.book import without_published
 from panelbook.pipeline.stages import plan
 from panelbook.project import Project
@@ -51,6 +52,24 @@ def toy(tmp_path: Path) -> Project:
 def toy_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the toy's stages the ones that `plan` and the command line know."""
     monkeypatch.setattr(stages, "STAGES", STAGES)
+
+
+@pytest.fixture
+def panelbook(capsys, monkeypatch):
+    """Return a function that runs a command line and gives exit status, stdout and stderr."""
+    monkeypatch.setattr(cli, "console", Console(width=160))
+    monkeypatch.setattr(cli, "errors", Console(width=160, stderr=True))
+
+    def call(*arguments):
+        try:
+            cli.main([str(argument) for argument in arguments])
+            status = 0
+        except SystemExit as exit_:
+            status = exit_.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ import shutil
 from typing import ClassVar
 
 import pytest
-from rich.console import Console
 from toy_book import (
     DRAW,
     DRAW_CELLS,
@@ -29,24 +28,6 @@ from panelbook.project import Project
 from panelbook.publish.headline import END, START
 
 SCREEN = 24
-
-
-@pytest.fixture
-def panelbook(capsys, monkeypatch):
-    """Return a function that runs a command line and gives exit status, stdout and stderr."""
-    monkeypatch.setattr(cli, "console", Console(width=160))
-    monkeypatch.setattr(cli, "errors", Console(width=160, stderr=True))
-
-    def call(*arguments):
-        try:
-            cli.main(arguments)
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

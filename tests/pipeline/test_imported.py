@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import copy_checkout, run_panelbook
-from rich.console import Console
 
-from panelbook.pipeline import book, cli
+from panelbook.pipeline import book
 from panelbook.pipeline.imported import (
     HEADER,
     ImportRefused,
@@ -83,24 +82,6 @@ def read(tmp_path):
 
     def call(rows, **options):
         return read_imports([write_rows(tmp_path / "draws.jsonl", rows)], Options("mine", **options))
-
-    return call
-
-
-@pytest.fixture
-def panelbook(capsys, monkeypatch):
-    """Return a function that runs a command line and gives exit status, stdout and stderr."""
-    monkeypatch.setattr(cli, "console", Console(width=160))
-    monkeypatch.setattr(cli, "errors", Console(width=160, stderr=True))
-
-    def call(*arguments):
-        try:
-            cli.main([str(argument) for argument in arguments])
-            status = 0
-        except SystemExit as exit_:
-            status = exit_.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
 
     return call
 
