@@ -10,7 +10,7 @@ book: $(READY)  ## execute what has changed and render _build/html
 	$(BIN)/panelbook build
 
 test: $(READY)  ## the whole suite, including a book built and opened in a browser where one is installed
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadgroup
 
 lint: $(READY)  ## style, types, and which room may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

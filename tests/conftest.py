@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from rich.console import Console
 from toy_book import STAGES, make_checkout
 
 from panelbook.pipeline import cli, stages
 from panelbook.pipeline.book import without_published
+from panelbook.pipeline.commands import terminal
 from panelbook.pipeline.stages import plan
 from panelbook.project import Project
 from panelbook.rollouts import published
@@ -25,6 +25,14 @@ settings.load_profile("panelbook")
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep on one worker what needs the built book, which takes minutes to build: `make test` runs several."""
+    for item in items:
+        if {"built_book", "bare_book"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.xdist_group("book"))
 
 
 @pytest.fixture(scope="session")
@@ -57,8 +65,8 @@ def toy_stages(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def panelbook(capsys, monkeypatch):
     """Return a function that runs a command line and gives exit status, stdout and stderr."""
-    monkeypatch.setattr(cli, "console", Console(width=160))
-    monkeypatch.setattr(cli, "errors", Console(width=160, stderr=True))
+    monkeypatch.setattr(terminal.console, "width", 160)
+    monkeypatch.setattr(terminal.errors, "width", 160)
 
     def call(*arguments):
         try:
@@ -88,7 +96,8 @@ class Built:
 
     @property
     def pages(self) -> list[Path]:
-        return sorted(path for path in self.html.rglob("*.html") if "_static" not in path.parts)
+        found = (path for path in self.html.rglob("*.html") if "_static" not in path.parts)
+        return sorted(path for path in found if path.parent != self.html / "explore")  # no page of the theme
 
 
 def run_panelbook(root: Path, *arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess:

@@ -713,7 +713,7 @@ class TestConstructedCurves:
 
     def test_reading_beyond_the_draws_gives_nothing_unless_held(self):
         passes, draws = np.array([0.2, 0.5]), np.array([0.5, 1.0, 1.5, 2.0, 2.1])
-        assert budget._read_curve(passes, draws, True, False) == pytest.approx(
+        assert budget.read_pass_curve(passes, draws, True, False) == pytest.approx(
             [0.0, 0.2, 0.35, 0.5, np.nan], nan_ok=True
         )
-        assert budget._read_curve(passes, draws, False, True) == pytest.approx([0.1, 0.2, 0.35, 0.5, 0.5])
+        assert budget.read_pass_curve(passes, draws, False, True) == pytest.approx([0.1, 0.2, 0.35, 0.5, 0.5])

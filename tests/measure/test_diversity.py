@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from scipy.spatial.distance import pdist
+from sklearn.cluster import DBSCAN
 
 from panelbook.measure import diversity
 from panelbook.measure.diversity import (
     compare_spread,
+    count_clusters,
     embedding_variance_trace,
     mean_pairwise_distance,
     spread_table,
@@ -202,3 +204,29 @@ class TestTable:
         table = spread_table(make_counts(1), R)
         assert table[["low", "high", "sd"]].isna().all(axis=None)
         assert table["reason"].str.contains("at least two").all()
+
+
+class TestClusters:
+    """Clusters and single draws, against DBSCAN, which the book's spread table counts with."""
+
+    @given(st.integers(0, 10_000), st.integers(2, 9))
+    def test_are_those_of_dbscan(self, seed, n):
+        vectors = np.random.default_rng(seed).normal(size=(n, 3))
+        thresholds = [0.05, 0.25, 0.6, 1.2]
+        expected = []
+        for eps in thresholds:
+            labels = DBSCAN(eps=eps, min_samples=2, metric="cosine").fit_predict(vectors)
+            expected.append(len(set(labels) - {-1}) + int((labels == -1).sum()))
+        assert count_clusters(vectors, thresholds).tolist() == expected
+
+    def test_joining_is_by_the_chain_and_not_by_its_ends(self):
+        angles = np.deg2rad([0, 20, 40, 60])  # neighbours lie 0.06 apart, the ends 0.5
+        fan = np.column_stack([np.cos(angles), np.sin(angles)])
+        assert count_clusters(fan, [0.05, 0.07]).tolist() == [4, 1]
+
+    def test_equal_draws_are_one_cluster_at_any_distance(self):
+        assert count_clusters([[1, 2], [2, 4], [3, 6]], [1e-6, 0.5]).tolist() == [1, 1]
+
+    def test_a_draw_without_direction_is_refused(self):
+        with pytest.raises(ValueError, match="row 1 has length 0"):
+            count_clusters([[1, 0], [0, 0]], [0.1])

@@ -162,9 +162,9 @@ class TestChapters:
     @pytest.mark.parametrize(
         ("column", "value", "stages"),
         [
-            ("predicted", "2", {"reliability", "budget"}),
-            ("tag_valid", True, {"signal"}),
-            ("reward", 0.5, set()),
+            ("predicted", "2", {"reliability", "budget", "token_efficiency"}),
+            ("tag_valid", True, {"signal", "token_efficiency"}),
+            ("reward", 0.5, {"token_efficiency"}),  # reads lengths and grades, which every draw has
         ],
     )
     def test_a_chapter_reads_single_draws_where_what_it_counts_was_recorded(

@@ -8,16 +8,20 @@ from hypothesis import strategies as st
 from toy_book import make_checkout, write_profile
 
 from panelbook.pipeline.params import (
+    CoverageParams,
     DiversityParams,
+    EmbedParams,
     HillClimbParams,
     ParamError,
     PassAtKParams,
+    RolloutsParams,
     StageParams,
     VarianceBandParams,
     check_values,
     load_profile,
-    parse_overrides,
+    parse_assignments,
     render_parameters_cell,
+    spell_range,
 )
 from panelbook.pipeline.stages import STAGES
 
@@ -147,23 +151,92 @@ class TestCommandLine:
         ],
     )
     def test_text_becomes_the_declared_type(self, text, value):
-        assert parse_overrides(PassAtKParams, [text]) == value
+        assert parse_assignments(PassAtKParams, [text]) == {name: [only] for name, only in value.items()}
 
-    def test_several_assignments_are_kept_and_the_last_of_one_name_wins(self):
-        assert parse_overrides(PassAtKParams, ["k_max=2", "seed=1", "k_max=3"]) == {"k_max": 3, "seed": 1}
+    @pytest.mark.parametrize(
+        ("cls", "text", "values"),
+        [
+            (PassAtKParams, "k_max=4,8,16", [4, 8, 16]),
+            (PassAtKParams, "k_max=4, 8", [4, 8]),
+            (PassAtKParams, "k_max=8,4,8,0x8", [8, 4]),
+            (PassAtKParams, "confidence=0.9,9e-1,0.95", [0.9, 0.95]),
+            (PassAtKParams, "benchmark=aime,olympiad", ["aime", "olympiad"]),
+            (PassAtKParams, 'label="first, second"', ["first, second"]),
+            (PassAtKParams, 'label="a, b","say ""c"""', ["a, b", 'say "c"']),
+            (PassAtKParams, "label=it's 5\" wide", ["it's 5\" wide"]),
+            (PassAtKParams, "label=,x", ["", "x"]),
+            (EmbedParams, "turns=true,false", [True, False]),
+            (CoverageParams, "sizes=[20,50]", [[20, 50]]),
+            (CoverageParams, "sizes=[20,50];[20,134]", [[20, 50], [20, 134]]),
+            (CoverageParams, 'benchmarks=["a;b"]; ["c,d"]', [["a;b"], ["c,d"]]),
+        ],
+    )
+    def test_several_values_are_those_of_a_sweep(self, cls, text, values):
+        name = text.partition("=")[0]
+        assert parse_assignments(cls, [text]) == {name: values}
+
+    def test_several_parameters_are_kept_in_their_order(self):
+        assert list(parse_assignments(PassAtKParams, ["k_max=2", "seed=1,2"]).items()) == [
+            ("k_max", [2]),
+            ("seed", [1, 2]),
+        ]
+
+    @pytest.mark.parametrize(
+        ("cls", "texts", "said"),
+        [
+            (PassAtKParams, ["k_max=2", "k_max=3"], "k_max is given twice.*-p k_max=A,B"),
+            (PassAtKParams, ["n_resamples=1,000"], "write a thousand as 1000"),
+            (PassAtKParams, ['label="open'], 'label="open: .*label="a, b"'),
+            (PassAtKParams, ["k_max=4,eight"], "k_max must be int; got 'eight'"),
+            (PassAtKParams, ["k_max=4,"], "k_max must be int; got None"),
+            (CoverageParams, ["sizes=20,50"], "sizes must be .*int.*; got '20,50'"),
+        ],
+    )
+    def test_a_sweep_that_is_not_clear_is_refused(self, cls, texts, said):
+        with pytest.raises(ParamError, match=said):
+            parse_assignments(cls, texts)
 
     def test_an_assignment_without_an_equals_sign_is_shown_how(self):
         with pytest.raises(ParamError, match=r"name=value; got 'k_max 8'.*-p k_max=8"):
-            parse_overrides(PassAtKParams, ["k_max 8"])
+            parse_assignments(PassAtKParams, ["k_max 8"])
 
     @pytest.mark.parametrize("text", ["k_max=eight", "k_max=8.5", "k_max=", "k_max=[8", "k_max=true"])
     def test_text_of_another_type_is_refused(self, text):
         with pytest.raises(ParamError, match="k_max must be int; got"):
-            parse_overrides(PassAtKParams, [text])
+            parse_assignments(PassAtKParams, [text])
 
     def test_unknown_name_is_answered_with_the_nearest_spelling(self):
         with pytest.raises(ParamError, match="Did you mean 'k_max'"):
-            parse_overrides(PassAtKParams, ["k_mx=8"])
+            parse_assignments(PassAtKParams, ["k_mx=8"])
+
+
+class TestDeclared:
+    """What a parameter declares to be allowed is what the check allows."""
+
+    @pytest.mark.parametrize(
+        ("values", "said"),
+        [
+            ({"k_max": -1}, "k_max must be at least 0; got -1"),
+            ({"confidence": 1.0}, r"confidence must be in \(0, 1\); got 1.0"),
+            ({"confidence": float("nan")}, r"confidence must be in \(0, 1\); got nan"),
+        ],
+    )
+    def test_a_value_outside_is_refused(self, values, said):
+        with pytest.raises(ParamError, match=said):
+            PassAtKParams(**values)
+
+    def test_a_choice_has_no_other_value(self):
+        with pytest.raises(ParamError, match="engine must be local or tinker; got 'remote'"):
+            RolloutsParams(engine="remote")
+        with pytest.raises(ParamError, match="arm must be panel, think, no_panel or native; got 'x'"):
+            RolloutsParams(arm="x")
+
+    @pytest.mark.parametrize(
+        ("within", "words"),
+        [("[2, inf)", "at least 2"), ("(0, inf)", "above 0"), ("(0, 1]", "in (0, 1]")],
+    )
+    def test_a_range_is_said_in_words(self, within, words):
+        assert spell_range(within) == words
 
 
 class TestCell:

@@ -38,6 +38,7 @@ from panelbook.pipeline.run import (
     clear_scratch,
     code_key,
     git_state,
+    hash_library,
     is_current,
     read_manifest,
     run_stage,
@@ -172,6 +173,26 @@ class TestKey:
         assert stage_key(ran, curve_run()) == before
         path.write_bytes(path.read_bytes() + b"4,0\n")
         assert stage_key(ran, curve_run()) != before
+
+    def test_a_module_and_the_script_beside_it_change_its_hash(self, monkeypatch, tmp_path):
+        package = tmp_path / "panelbook"
+        (package / "publish").mkdir(parents=True)
+        source, script, other = (package / "publish" / name for name in ("page.py", "page.js", "other.js"))
+        source.write_text("x = 1\n")
+        monkeypatch.setattr("panelbook.pipeline.run.__file__", str(package / "pipeline" / "run.py"))
+
+        def hash_now():
+            hash_library.cache_clear()
+            return hash_library(frozenset({"panelbook.publish.page"}))
+
+        hashes = [hash_now()]
+        for path, text in ((script, "1"), (script, "2"), (source, "x = 2\n")):
+            path.write_text(text)
+            hashes.append(hash_now())
+        assert len(set(hashes)) == 4
+        other.write_text("1")
+        assert hash_now() == hashes[-1]
+        hash_library.cache_clear()
 
     def test_a_changed_environment_changes_it(self, ran):
         before = stage_key(ran, draw_run())

@@ -1,6 +1,7 @@
 """The plan: which runs a profile asks for, what each reads, and where it lies."""
 
 import dataclasses
+import re
 
 import pytest
 from toy_book import CURVE, DRAW, CurveParams, DrawParams, curve_run, draw_run, write_profile
@@ -213,11 +214,23 @@ class TestRun:
         assert run.folder.as_posix() == "runs/toy/draw/all"
         assert run.outputs == ("notebook.ipynb", "results.json", "draws.csv")
 
-    def test_a_variant_has_a_folder_of_its_own_and_keeps_the_page(self):
+    def test_a_variant_has_a_folder_and_a_page_of_its_own_and_keeps_the_id(self):
         baseline, variant = curve_run(), vary(curve_run(), {"k_max": 3})
         assert variant.params.k_max == 3
+        assert variant.changes == {"k_max": 3}
         assert variant.folder.as_posix() == "runs/toy/variants/curve.small/k_max=3"
-        assert (variant.id, variant.page) == (baseline.id, baseline.page)
+        assert (variant.id, variant.full_id) == ("curve.small", "curve.small/k_max=3")
+        assert (baseline.page, variant.page) == ("20_curve-small", "20_curve-small--k_max-3")
+        assert baseline.full_id == baseline.id
+
+    @pytest.mark.parametrize(
+        ("one", "other"), [(0.25, 0.025), ("A", "a"), ("a b", "a_b"), ("x--k-1", "x,k=1"), ("ä", "ö")]
+    )
+    def test_pages_of_two_variants_never_share_a_name_or_a_label(self, one, other):
+        name = "rate" if isinstance(one, float) else "label"
+        pages = [vary(draw_run(), {name: value}).page for value in (one, other)]
+        assert pages[0].lower() != pages[1].lower()
+        assert all(re.fullmatch(r"[\w-]+", page) for page in pages)
 
     def test_a_variant_reads_the_file_it_was_given(self):
         assert vary(curve_run(), {"draws": "other/draws.csv"}).inputs == ("other/draws.csv",)

@@ -61,6 +61,10 @@ class App:
 
     def __init__(self):
         self.callbacks = {}
+        self.scripts = []
+
+    def add_js_file(self, name, loading_method=None):
+        self.scripts.append((name, loading_method))
 
     def connect(self, event, callback, priority=500):
         self.callbacks[event] = callback
@@ -92,3 +96,18 @@ def test_a_page_without_buttons_is_no_trouble():
     context: dict = {}
     app.callbacks["html-page-context"](app, "search", "search.html", context, None)
     assert "header_buttons" not in context
+
+
+@pytest.mark.parametrize(
+    ("body", "scripts"),
+    [
+        ('<p>x</p><div class="dial" hidden></div>', [("panelbook/dials.js", "defer")]),
+        ("<p>A dial: class=&quot;dial&quot;</p>", []),
+    ],
+)
+def test_only_a_page_with_a_dial_loads_the_script_that_turns_it(body, scripts):
+    app = App()
+    setup(app)
+    context = {"body": body, "script_files": []}
+    app.callbacks["html-page-context"](app, "chapters/40_pass_at_k-aime", "page.html", context, None)
+    assert app.scripts == scripts

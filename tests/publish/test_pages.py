@@ -225,6 +225,22 @@ class TestStage:
         config = yaml.safe_load((staged / "_config.yml").read_text(encoding="utf-8"))
         assert "0123456789ab" in config["html"]["extra_footer"]
 
+    def test_a_folder_laid_beside_the_pages_is_part_of_the_book_and_of_its_hash(self, project, tmp_path):
+        laid = tmp_path / "made"
+        (laid / "data").mkdir(parents=True)
+        (laid / "data" / "index.js").write_text("1", encoding="utf-8")
+        without = self.stage(project, tmp_path)
+
+        def stage():
+            return stage_book(project, tmp_path / "staged", chapters(), TABLE, STAMP, extra={"explore": laid})
+
+        first = stage()
+        copied = tmp_path / "staged" / "extra" / "explore" / "data" / "index.js"
+        assert copied.read_text(encoding="utf-8") == "1"
+        assert first == stage() != without
+        (laid / "data" / "index.js").write_text("2", encoding="utf-8")
+        assert stage() != first
+
     def test_pages_of_one_stage_are_told_apart_by_title_and_label(self, project, tmp_path):
         self.stage(project, tmp_path)
         page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
@@ -248,6 +264,11 @@ class TestStage:
         folder = tmp_path / "staged" / "extra" / "_static" / "mathjax"
         assert (folder / "tex-mml-chtml.js").is_file()
         assert len(list(folder.rglob("*.woff"))) > 10
+
+    def test_the_script_of_the_dials_lies_where_pages_with_a_dial_load_it(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        script = tmp_path / "staged" / "extra" / "_static" / "panelbook" / "dials.js"
+        assert "application/json" in script.read_text(encoding="ascii")
 
     def test_what_lay_there_before_is_gone(self, project, tmp_path):
         (tmp_path / "staged").mkdir()
@@ -320,7 +341,7 @@ class TestRender:
         page = (html_dir / "chapters" / "10_draw-one.html").read_text(encoding="utf-8")
         assert "Does draw work?" in page
         assert "0123456789ab" in page
-        assert sorted(path.name for path in html_dir.parent.iterdir()) == ["html", "html.log", "source"]
+        assert {path.name for path in html_dir.parent.iterdir()} == {"html", "html.log", "html.state", "source"}
         assert render_book(source, html_dir, digest, log) is False
         shutil.rmtree(html_dir / "chapters")
         (html_dir / "index.html").unlink()

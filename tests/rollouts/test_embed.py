@@ -4,7 +4,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from panelbook.rollouts.embed import Encoder, EncoderError, extract_traces, measure_spread
+from panelbook.rollouts.embed import (
+    Encoder,
+    EncoderError,
+    count_clusters_by_threshold,
+    embed_draws,
+    extract_traces,
+    measure_spread,
+)
 
 NAMES = ("correct", "wrong")
 
@@ -144,3 +151,39 @@ class TestSpread:
     def test_an_arm_of_imported_draws_has_no_tags_that_are_known(self):
         table = pd.DataFrame({"arm": ["debate"], "completion": ["<think>a</think> b"]})
         assert extract_traces(table) == ["<think>a</think> b"]
+
+
+def test_clusters_at_the_threshold_of_the_spread_table_are_those_of_the_spread_table(encoder):
+    said = ["three plus four", "three plus four", "dividends rose sharply", "a cat is asleep"]
+    drawn = rollouts({"p": [(text, "correct") for text in said], "q": [("one", "wrong"), ("one", "wrong")]})
+    traces = extract_traces(drawn)
+    spread = measure_spread(drawn, traces, encoder, window_chars=2000, cluster_eps=0.25)
+    table = count_clusters_by_threshold(drawn, traces, encoder, [0.25, 1.9], window_chars=2000)
+    at = table.set_index(["problem_id", "threshold"])["n_clusters"]
+    assert at.xs(0.25, level="threshold").to_dict() == spread.set_index("problem_id")["n_clusters"].to_dict()
+    assert at["p", 0.25] == 3
+    assert at["p", 1.9] == at["q", 0.25] == 1
+    assert table.groupby("problem_id")["n"].first().to_dict() == {"p": 4, "q": 2}
+
+
+def test_each_draw_has_its_own_vector_and_what_the_spread_has_read_is_not_read_again(tmp_path, monkeypatch):
+    encoder = Encoder("minilm", tmp_path)
+    drawn = rollouts({"q": [("three plus four", "wrong"), ("a cat", "wrong")], "p": [("one", "wrong")]})
+    drawn = pd.concat([drawn, rollouts({"p": [("a cat", "wrong")]}, arm="other")])
+    drawn.loc[drawn["arm"] == "other", "completion"] = "a cat"
+    traces = extract_traces(drawn)
+    measure_spread(drawn[drawn["problem_id"] == "q"], traces[:2], encoder, window_chars=7)
+    table, vectors = embed_draws(drawn, traces, encoder, window_chars=7)
+    assert table[["arm", "problem_id", "sample_id"]].to_numpy().tolist() == [
+        ["other", "p", 0],
+        ["panel", "p", 0],
+        ["panel", "q", 0],
+        ["panel", "q", 1],
+    ]
+    for text, vector in zip(("a cat", "one", "three p", "a cat"), vectors, strict=True):
+        (alone,) = Encoder("minilm", tmp_path / text.replace(" ", "_")).encode([[text]])
+        assert vector == pytest.approx(alone[0], abs=1e-5)
+    monkeypatch.setattr(encoder._model, "encode", lambda *_, **__: pytest.fail("encoded again"))
+    again, same = embed_draws(drawn, traces, encoder, window_chars=7)
+    assert same.tobytes() == vectors.tobytes()
+    assert list(again.columns) == list(drawn.columns)

@@ -20,6 +20,7 @@ from panelbook.rollouts.imports import (
     Options,
     list_taken,
     parse_columns,
+    read_draws,
     read_imports,
 )
 from panelbook.rollouts.schema import check_counts, check_rollouts
@@ -757,3 +758,28 @@ class TestBrokenFiles:
         write_jsonl(tmp_path / "inside.jsonl", DRAWS)
         fails(tmp_path, "is a folder", "inside.jsonl")
         fails(tmp_path / "gone.jsonl", "gone.jsonl does not exist")
+
+
+class TestReadDraws:
+    def test_rows_come_as_they_are_under_our_names(self, tmp_path):
+        path = tmp_path / "log.jsonl"
+        rows = [
+            {"model": "m", "question_id": q, "response": text, "is_correct": grade, "adapter": "late"}
+            for q, text, grade in (("b", "two", False), ("a", "one", True), ("b", None, False))
+        ]
+        path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+        table = read_draws(path, "log")
+        assert list(table["problem_id"]) == ["b", "a", "b"]
+        assert list(table["status"]) == ["wrong", "correct", "wrong"]
+        assert list(table["completion"]) == ["two", "one", ""]
+        assert set(table["checkpoint"]) == {"late"}
+        assert set(table["study"]) == set(table["benchmark"]) == {"log"}
+
+    def test_counts_and_broken_rows_are_refused(self, tmp_path):
+        path = tmp_path / "x.csv"
+        path.write_text("arm,problem_id,n,c\na,p,2,1\n", encoding="utf-8")
+        with pytest.raises(ImportFailed, match=r"x\.csv holds counts"):
+            read_draws(path, "x")
+        path.write_text("arm,problem_id,correct\na,p,1\na,p,half\n", encoding="utf-8")
+        with pytest.raises(ImportFailed, match="line 3"):
+            read_draws(path, "x")

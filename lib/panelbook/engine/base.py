@@ -18,7 +18,7 @@ Conventions that both engines share:
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import Literal, Protocol, TypeVar, runtime_checkable
 
 import tinker
 
@@ -121,6 +121,23 @@ class SamplingClient(Protocol):
 
     def get_tokenizer(self) -> Tokenizer:
         """Return the tokenizer of the model."""
+        ...
+
+
+class UnderWay(Protocol):
+    """One draw, finished or not; when it is, it is a `SampledSequence`."""
+
+    tokens: list[int]
+    logprobs: list[float]
+    stop_reason: StopReason | None
+
+
+@runtime_checkable
+class StreamingClient(Protocol):
+    """What a sampling client can do besides where the engine is in this process."""
+
+    def stream(self, requests: Sequence[Request]) -> Iterator[Sequence[UnderWay]]:
+        """Draw all requests side by side and hand out all draws after every token."""
         ...
 
 

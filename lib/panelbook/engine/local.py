@@ -269,6 +269,28 @@ class LocalSamplingClient:
         rows.sort(key=lambda row: len(row.prompt))  # least padding
         return self._run(rows, [request.num_samples for request in requests])
 
+    def stream(self, requests: Sequence[Request]) -> Iterator[list["_Row"]]:
+        """Make the draws of `sample_many` in one batch, token by token; whoever stops listening ends them.
+
+        Parameters
+        ----------
+        requests
+            As for `sample_many`.
+
+        Yields
+        ------
+        draws
+            Those of the first request, then those of the next: the same objects every time, one token longer
+            where they go on. A draw with a `stop_reason` has ended.
+
+        Raises
+        ------
+        ValueError
+            As `sample_many`, before any draw.
+        """
+        rows = [row for index, request in enumerate(requests) for row in self._rows(index, request)]
+        return (rows for _ in self._decode(rows))
+
     def compute_logprobs_many(self, prompts: Sequence[tinker.ModelInput]) -> list[list[float | None]]:
         """Log-probability of every token of every prompt, in nats; None for the first."""
         tokens = [prompt.to_ints() for prompt in prompts]
@@ -328,7 +350,8 @@ class LocalSamplingClient:
         done: dict[int, list[_Row]] = {index: [] for index in range(len(n_draws))}
         for start in range(0, len(rows), self._batch_size):
             batch = rows[start : start + self._batch_size]
-            self._decode(batch)
+            for _ in self._decode(batch):
+                pass
             for row in batch:
                 done[row.request].append(row)
                 if len(done[row.request]) == n_draws[row.request]:
@@ -336,8 +359,8 @@ class LocalSamplingClient:
                     yield row.request, _finished(Draws([row.result() for row in finished]))
 
     @torch.inference_mode()
-    def _decode(self, rows: list["_Row"]) -> None:
-        """Fill every row, dropping each from the batch as soon as it has stopped."""
+    def _decode(self, rows: list["_Row"]) -> Iterator[None]:
+        """Fill every row, dropping each from the batch as soon as it has stopped; yields after each token."""
         prompts = list(dict.fromkeys(row.prompt for row in rows))
         place = {prompt: i for i, prompt in enumerate(prompts)}
         decoder = self._decoder(self._model, prompts, [place[row.prompt] for row in rows])
@@ -355,6 +378,7 @@ class LocalSamplingClient:
                 choice.logprobs[i] = decided.logprobs[0]
             tokens, logprobs = choice.tokens.tolist(), choice.logprobs.tolist()
             going = [row.append(*pair) for row, *pair in zip(active, tokens, logprobs, strict=True)]
+            yield
             if not any(going):
                 return
             kept = choice.tokens

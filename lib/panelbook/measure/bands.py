@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
+from panelbook.measure.agreement import exact_mcnemar
 from panelbook.measure.counts import ArmPair, list_arms, pair_arms, require_columns, select_arm
 from panelbook.measure.passk import pass_at_k_matrix
 from panelbook.measure.uncertainty import Floats, Resampling, estimate_many, keep_means
@@ -170,7 +170,9 @@ def compare_bands(counts: pd.DataFrame, first: str, second: str, resampling: Res
             "ratio_high": ratio.high_M,
             "first_only": first_only,
             "second_only": second_only,
-            "p_mcnemar": [_mcnemar(int(a), int(b)) for a, b in zip(first_only, second_only, strict=True)],
+            "p_mcnemar": [
+                exact_mcnemar(int(a), int(b)) for a, b in zip(first_only, second_only, strict=True)
+            ],
             "n_problems": len(pair.first),
             "n_draws": pair.n_draws,
             "n_unpaired": pair.n_unpaired,
@@ -289,9 +291,3 @@ def _pair_at_equal_n(counts: pd.DataFrame, first: str, second: str) -> ArmPair:
             "Use expected_mixed_share at a common group size."
         )
     return pair
-
-
-def _mcnemar(first_only: int, second_only: int) -> float:
-    """Exact McNemar p from the two counts of disagreement."""
-    disagreements = first_only + second_only
-    return float(stats.binomtest(first_only, disagreements).pvalue) if disagreements else 1.0

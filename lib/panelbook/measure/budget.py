@@ -544,7 +544,7 @@ def compare_count_budgets(
 
     def read(m: Floats, side: int, budget: Floats, hold: bool = False) -> Floats:
         """Pass at a budget of shape (..., X); beyond the draws NaN, or the value of all of them."""
-        return _read_curve(passes_of(m, side), budget / m[..., side, np.newaxis], every_problem, hold)
+        return read_pass_curve(passes_of(m, side), budget / m[..., side, np.newaxis], every_problem, hold)
 
     named = ((short, 1), (long, 1), (binding, k_max[binding]))  # what k draws of an arm cost
 
@@ -950,8 +950,24 @@ def _accumulate(change: Floats, cost: Floats, shape: tuple[int, ...], budgets: F
     return np.asarray(np.cumsum(sums.reshape(n_problems, width)[:, :-1], axis=1) / n_orders)
 
 
-def _read_curve(pass_K: Floats, draws_X: Floats, every_problem: bool, hold: bool) -> Floats:
-    """Pass rate that X numbers of draws buy, straight between whole numbers, from pass@1 ... pass@K."""
+def read_pass_curve(pass_K: Floats, draws_X: Floats, every_problem: bool, hold: bool) -> Floats:
+    """Read the pass rate that X numbers of draws buy, whole or not, straight between whole numbers.
+
+    Parameters
+    ----------
+    pass_K
+        pass@1 to pass@K, shape (..., K).
+    draws_X
+        Numbers of draws per problem, shape (..., X).
+    every_problem
+        True: less than one draw buys nothing. False: half a draw buys half of pass@1.
+    hold
+        Beyond K draws: True gives pass@K, False gives NaN.
+
+    Returns
+    -------
+    Shape (..., X).
+    """
     n = pass_K.shape[-1]
     from_zero = np.concatenate([np.zeros_like(pass_K[..., :1]), pass_K], axis=-1)
     beyond = draws_X > n * (1 + ROUNDING)

@@ -16,9 +16,19 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
+from scipy.cluster.hierarchy import linkage
+from scipy.spatial.distance import pdist
 
 from panelbook.measure.counts import list_arms, pair_arms, select_arm
-from panelbook.measure.uncertainty import ROUNDING, Estimate, Floats, Resampling, estimate, estimate_many
+from panelbook.measure.uncertainty import (
+    ROUNDING,
+    Estimate,
+    Floats,
+    Ints,
+    Resampling,
+    estimate,
+    estimate_many,
+)
 
 # Sign patterns tested at once: bounds the memory of the permutation test.
 SIGN_BATCH = 1000
@@ -139,6 +149,40 @@ def variance_trace_from_distance(distance: float, n: int) -> float:
     if n < 2:
         raise ValueError(f"a distance between draws needs n >= 2; got n={n}. Draw more completions.")
     return (n - 1) / n * distance
+
+
+def count_clusters(vectors_N_D: npt.ArrayLike, thresholds_X: npt.ArrayLike) -> Ints:
+    """Count groups of draws, single draws included, when draws within a cosine distance are joined.
+
+    Parameters
+    ----------
+    vectors_N_D
+        One embedding per draw, at least two; rows are scaled to unit length here.
+    thresholds_X
+        Largest cosine distance at which two draws are joined, any number of them.
+
+    Returns
+    -------
+    Clusters at each threshold, from 1 to N, shape (X,).
+
+    Raises
+    ------
+    ValueError
+        As `mean_pairwise_distance`.
+
+    Notes
+    -----
+    Joining is transitive: the chain counts, not its ends. So these are the clusters and noise points of DBSCAN with
+    two points to a core, and the branches of a single-linkage tree: one more than its joins above the threshold.
+
+    Examples
+    --------
+    >>> count_clusters([[1, 0], [1, 0.1], [0, 1]], [0.001, 0.1, 1.0]).tolist()
+    [3, 2, 1]
+    """
+    joins = linkage(pdist(_unit_rows(vectors_N_D), "cosine"), "single")[:, 2]
+    above = joins[:, np.newaxis] > np.asarray(thresholds_X, dtype=float)
+    return np.asarray(1 + above.sum(axis=0), dtype=np.int64)
 
 
 def compare_spread(

@@ -38,6 +38,8 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 
+from panelbook.measure.resampling import Resampling as Resampling
+
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Statistic = Callable[[Floats], Floats]
@@ -49,40 +51,6 @@ CHUNK_CELLS = 1_000_000
 ROUNDING = 1e-12
 # Method of a number for which nothing was sampled.
 EXACT = "exact"
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """How to resample: passed in by the caller, so that a result depends on its arguments alone.
-
-    Parameters
-    ----------
-    seed
-        Non-negative seed of the generator; the same seed gives bit-identical results.
-    n_resamples
-        Number of resamples B, at least 100: with fewer the tails of a 95% interval are not resolved.
-    confidence
-        Nominal coverage, strictly between 0 and 1.
-    """
-
-    seed: int
-    n_resamples: int = 4000
-    confidence: float = 0.95
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more; it is {self.seed}. Choose a non-negative integer.")
-        if self.n_resamples < 100:
-            raise ValueError(
-                f"n_resamples must be 100 or more to resolve the tails; it is {self.n_resamples}. "
-                "Use 4000 for a result to report, a few hundred for a rehearsal."
-            )
-        if not 0.0 < self.confidence < 1.0:
-            raise ValueError(f"confidence must lie between 0 and 1, as 0.95 does; it is {self.confidence}.")
-
-    def generator(self) -> np.random.Generator:
-        """Make a fresh generator from the seed."""
-        return np.random.default_rng(self.seed)
 
 
 @dataclass(frozen=True)

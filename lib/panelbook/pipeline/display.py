@@ -52,29 +52,29 @@ class StageDisplay:
 
     def start(self, run: StageRun) -> None:
         """Show that a run is under way."""
-        self._tasks[run.id] = self.progress.add_task(run.id, total=None, note="")
-        self._spoken[run.id] = time.monotonic()
+        self._tasks[run.full_id] = self.progress.add_task(run.full_id, total=None, note="")
+        self._spoken[run.full_id] = time.monotonic()
 
     def cell(self, run: StageRun, done: int, total: int) -> None:
         """Show how far a run has come."""
-        self.progress.update(self._tasks[run.id], completed=done, total=total)
-        if not self.console.is_terminal and time.monotonic() - self._spoken[run.id] > QUIET_S:
-            self._spoken[run.id] = time.monotonic()
-            self.console.print(f"  {run.id}: cell {done} of {total}", markup=False)
+        self.progress.update(self._tasks[run.full_id], completed=done, total=total)
+        if not self.console.is_terminal and time.monotonic() - self._spoken[run.full_id] > QUIET_S:
+            self._spoken[run.full_id] = time.monotonic()
+            self.console.print(f"  {run.full_id}: cell {done} of {total}", markup=False)
 
     def note(self, run: StageRun, line: str) -> None:
         """Show how far a long cell has come, in its own words."""
-        self.progress.update(self._tasks[run.id], note=line)
-        if not self.console.is_terminal and time.monotonic() - self._spoken[run.id] > QUIET_S:
-            self._spoken[run.id] = time.monotonic()
-            self.console.print(f"  {run.id}: {line}", markup=False, highlight=False)
+        self.progress.update(self._tasks[run.full_id], note=line)
+        if not self.console.is_terminal and time.monotonic() - self._spoken[run.full_id] > QUIET_S:
+            self._spoken[run.full_id] = time.monotonic()
+            self.console.print(f"  {run.full_id}: {line}", markup=False, highlight=False)
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar by one line that stays."""
-        task = self._tasks.pop(outcome.run.id, None)
+        task = self._tasks.pop(outcome.run.full_id, None)
         if task is not None:
             self.progress.remove_task(task)
         if outcome.status == "executed":
             self.console.print(
-                f"  {outcome.run.id}: executed in {outcome.wall_s:.1f} s", markup=False, highlight=False
+                f"  {outcome.run.full_id}: executed in {outcome.wall_s:.1f} s", markup=False, highlight=False
             )

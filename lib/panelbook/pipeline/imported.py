@@ -165,7 +165,7 @@ def choose_chapters(
             "reliability": (tables | {"rollouts": answered}, _too_few(rows)),
             "closure": (tables, _too_few(rows)),
             "hard_problems": (tables, _too_few(rows)),
-            "token_efficiency": (tables, _no_tokens(rows)),
+            "token_efficiency": (tables | {"rollouts": rollouts}, _no_tokens(rows)),
             "budget": (tables | {"rollouts": answered, "priced_as": PRICED_AS}, _no_tokens(rows)),
             "variance_band": (tables | {"group_size": size}, _too_few(rows) or _unequal(rows)),
             "signal": (

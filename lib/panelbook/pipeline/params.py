@@ -6,25 +6,30 @@ One frozen dataclass per stage is the single source of names, types, defaults an
 names and the types have been checked: papermill itself lets an unknown name pass with a log line.
 """
 
+import csv
 import dataclasses
 import difflib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self, get_type_hints
+from typing import Any, Self, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
-from panelbook.measure.uncertainty import Resampling
+from panelbook.measure.resampling import Resampling
 from panelbook.project import DEFAULT_PROFILE, Project
 
 MINIATURE_RECORD = "lib/panelbook/engine/abacus/training.json"
 
-NO_PROFILES = ("base", "claims", "live", "prices")
-"""Files of `params/` that are no profiles: what every profile inherits, and the tables of the book."""
+BENCHMARKS = ("aime", "math500_s50", "math500_l5", "olympiad", "arithmetic")
+ARMS = ("panel", "thinking", "think", "no_panel", "instruct")
+"""Names that the book knows, suggested on the command line; draws of one's own may have others."""
+
+NO_PROFILES = ("appendix", "base", "claims", "live", "prices")
+"""Files of `params/` that are no profiles: what every profile inherits, the tables of the book, and its variants."""
 
 POINTLESS_FLOAT = re.compile(r"[-+]?\d+[eE][-+]?\d+")
 """1e-4 as everyone writes it; YAML 1.1 asks for 1.0e-4 and takes this for text."""
@@ -34,9 +39,22 @@ class ParamError(BookError, ValueError):
     """A parameter has an unknown name, a wrong type or a value out of range."""
 
 
-def param(default: Any, help: str) -> Any:
-    """Declare a parameter: its default and one line of help, unit included."""
-    return field(default=default, metadata={"help": help})
+def param(
+    default: Any, help: str, *, within: str = "", choices: Sequence[str] = (), known: Sequence[str] = ()
+) -> Any:
+    """Declare a parameter: its default and one line of help, unit included.
+
+    Parameters
+    ----------
+    within
+        Interval that the value must lie in, as "[2, inf)" or "(0, 1]".
+    choices
+        The only values there are.
+    known
+        Values to suggest, where others may do as well.
+    """
+    metadata = {"help": help, "within": within, "choices": tuple(choices), "known": tuple(known)}
+    return field(default=default, metadata=metadata)
 
 
 def artefact(name: str, by_hand: str = "published_data/all") -> Any:
@@ -87,9 +105,9 @@ class StageParams:
 
     label: str = param("", "how the page names this group")
     study: str = param("published", "which study the rows belong to")
-    seed: int = param(20260424, "seed of every random number in the chapter")
-    n_resamples: int = param(4000, "bootstrap resamples of problems")
-    confidence: float = param(0.95, "confidence level of every interval, as a fraction")
+    seed: int = param(20260424, "seed of every random number in the chapter", within="[0, inf)")
+    n_resamples: int = param(4000, "bootstrap resamples of problems", within="[100, inf)")
+    confidence: float = param(0.95, "confidence level of every interval, as a fraction", within="(0, 1)")
     output_dir: str = param("runs/by-hand", "folder for its files, from the project's root")
 
     @property
@@ -99,6 +117,8 @@ class StageParams:
 
     def __post_init__(self) -> None:
         try:
+            for declared in dataclasses.fields(self):
+                _check_declared(declared, getattr(self, declared.name))
             self.check()
         except ValueError as error:
             raise ParamError(f"{type(self).__name__}: {error}") from None
@@ -143,9 +163,11 @@ class PublishedDataParams(StageParams):
 class TwoArmParams(StageParams):
     """A chapter that compares two arms on one benchmark."""
 
-    benchmark: str = param("aime", "which problems: math500_s50, math500_l5, aime, olympiad or arithmetic")
+    benchmark: str = param(
+        "aime", "which problems: math500_s50, math500_l5, aime, olympiad or arithmetic", known=BENCHMARKS
+    )
     first: str = param("panel", "the arm under study")
-    second: str = param("thinking", "the arm it is compared with")
+    second: str = param("thinking", "the arm it is compared with", known=ARMS)
 
     def check(self) -> None:
         """Check that the two arms differ."""
@@ -160,15 +182,9 @@ class DiversityParams(TwoArmParams):
 
     spread: str = artefact("spread.parquet")
     window_chars: int = param(2000, "characters of each trace that were embedded")
-    n_permutations: int = param(20000, "sign flips sampled where 2^problems are too many to list")
-
-    def check(self) -> None:
-        """Check the number of sign flips."""
-        super().check()
-        if self.n_permutations < 999:
-            raise ValueError(
-                f"n_permutations must be at least 999 to resolve p = 0.001; got {self.n_permutations}."
-            )
+    n_permutations: int = param(
+        20000, "sign flips sampled where 2^problems are too many to list", within="[999, inf)"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,13 +192,7 @@ class PassAtKParams(TwoArmParams):
     """Stage `pass_at_k`."""
 
     counts: str = artefact("counts.parquet")
-    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow")
-
-    def check(self) -> None:
-        """Check k_max."""
-        super().check()
-        if self.k_max < 0:
-            raise ValueError(f"k_max must be 0 (all) or at least 1; got {self.k_max}.")
+    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow", within="[0, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +200,7 @@ class TokenEfficiencyParams(TwoArmParams):
     """Stage `token_efficiency`."""
 
     counts: str = artefact("counts.parquet")
+    rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,15 +215,7 @@ class VarianceBandParams(TwoArmParams):
     """Stage `variance_band`."""
 
     counts: str = artefact("counts.parquet")
-    group_size: int = param(8, "rollouts per problem in one RL group (G)")
-
-    def check(self) -> None:
-        """Check the group size."""
-        super().check()
-        if self.group_size < 2:
-            raise ValueError(
-                f"group_size must be at least 2, or no group can be mixed; got {self.group_size}."
-            )
+    group_size: int = param(8, "rollouts per problem in one RL group (G)", within="[2, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,15 +228,15 @@ class HillClimbParams(StageParams):
     benchmark: str = param("olympiad", "which held-out problems")
     arm: str = param("panel", "the arm that was trained")
     groups_per_step: int = param(8, "problems visited in one training step")
-    window: int = param(10, "training steps in a rolling mean, and at each end of a change")
+    window: int = param(
+        10, "training steps in a rolling mean, and at each end of a change", within="[2, inf)"
+    )
     step_from: int = param(0, "first held-out evaluation compared, as a training step")
     step_to: int = param(90, "last held-out evaluation compared, as a training step")
 
     def check(self) -> None:
         """Check the window and the two steps."""
         super().check()
-        if self.window < 2:
-            raise ValueError(f"window must be at least 2 steps; got {self.window}.")
         if self.step_from >= self.step_to:
             raise ValueError(f"step_from must come before step_to; got {self.step_from} and {self.step_to}.")
 
@@ -270,7 +273,9 @@ class ProblemsParams(LiveParams):
     n_per_level: int = param(16, "arithmetic: exercises of each family and level")
     n_heldout_per_source: int = param(12, "problems of each source that no training may see")
     n_train_per_source: int = param(0, "the most training problems of each source; 0 keeps all")
-    threshold: float = param(0.7, "similarity of shingles from which two problems are near-duplicates")
+    threshold: float = param(
+        0.7, "similarity of shingles from which two problems are near-duplicates", within="(0, 1]"
+    )
 
     @property
     def needs_published(self) -> bool:
@@ -285,21 +290,25 @@ class ProblemsParams(LiveParams):
                 "n_per_level and n_heldout_per_source must be at least 1, n_train_per_source at least 0; got "
                 f"{self.n_per_level}, {self.n_heldout_per_source} and {self.n_train_per_source}."
             )
-        if not 0 < self.threshold <= 1:
-            raise ValueError(f"threshold must lie in (0, 1]; got {self.threshold}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelParams(LiveParams):
     """A stage that asks a model."""
 
-    engine: str = param("local", "local (transformers, in the kernel) or tinker (the Tinker service)")
+    engine: str = param(
+        "local",
+        "local (transformers, in the kernel) or tinker (the Tinker service)",
+        choices=("local", "tinker"),
+    )
     model: str = param("abacus", "abacus (the miniature), a Hugging Face id or folder, or a Tinker model")
     weights: str = input_file(MINIATURE_RECORD, "record of the miniature's weights")
     problems: str = artefact("problems.parquet", "problems/arithmetic")
-    arm: str = param("panel", "panel, think, no_panel or native")
-    max_tokens: int = param(112, "limit on the length of a completion, in tokens")
-    temperature: float = param(1.0, "1.0 draws from the model's own distribution")
+    arm: str = param(
+        "panel", "panel, think, no_panel or native", choices=("panel", "think", "no_panel", "native")
+    )
+    max_tokens: int = param(112, "limit on the length of a completion, in tokens", within="[1, inf)")
+    temperature: float = param(1.0, "1.0 draws from the model's own distribution", within="[0, inf)")
     tag_coef: float = param(0.2, "weight of the tags in the reward")
     batch_size: int = param(256, "draws decoded side by side")
     n_calls: int = param(1, "engine calls under way at once; a service gains from several")
@@ -307,10 +316,6 @@ class ModelParams(LiveParams):
     def check(self) -> None:
         """Check engine, arm and limits."""
         super().check()
-        if self.engine not in ("local", "tinker"):
-            raise ValueError(f"engine must be local or tinker; got {self.engine!r}.")
-        if self.arm not in ("panel", "think", "no_panel", "native"):
-            raise ValueError(f"arm must be panel, think, no_panel or native; got {self.arm!r}.")
         if min(self.max_tokens, self.batch_size, self.n_calls) < 1 or self.temperature < 0:
             raise ValueError(
                 "max_tokens, batch_size and n_calls must be at least 1, temperature at least 0; got "
@@ -322,16 +327,10 @@ class ModelParams(LiveParams):
 class RolloutsParams(ModelParams):
     """Stage `rollouts`."""
 
-    n_samples: int = param(16, "draws per problem")
+    n_samples: int = param(16, "draws per problem", within="[2, inf)")
     checkpoint: str = input_file(
         "", "checkpoints.json of a training run to draw from; empty draws from the base"
     )
-
-    def check(self) -> None:
-        """Check the number of draws."""
-        super().check()
-        if self.n_samples < 2:
-            raise ValueError(f"n_samples must be at least 2, or no draw can differ; got {self.n_samples}.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +345,9 @@ class EmbedParams(LiveParams):
     """Stage `embed`."""
 
     rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
-    encoder: str = param("minilm", "minilm (from its Python package) or the hub id of a sentence encoder")
+    encoder: str = param(
+        "minilm", "minilm (from its Python package) or the hub id of a sentence encoder", known=("minilm",)
+    )
     n_embedded: int = param(4, "draws of each problem that are embedded, the first ones")
     window_chars: int = param(2000, "characters of each trace that are embedded")
     cluster_eps: float = param(0.25, "DBSCAN: largest cosine distance within a cluster")
@@ -365,6 +366,47 @@ class EmbedParams(LiveParams):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MapParams(LiveParams):
+    """Stage `map`."""
+
+    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
+    encoder: str = param(
+        "minilm", "minilm (from its Python package) or the hub id of a sentence encoder", known=("minilm",)
+    )
+    n_embedded: int = param(4, "draws of each problem that are placed on the map, the first ones")
+    window_chars: int = param(2000, "characters of each trace that are embedded")
+    n_neighbours: int = param(3, "nearest and farthest draws of the same problem that are listed")
+    turns: bool = param(
+        True, "draws are made of labelled turns, as the miniature's are: ask without labels too"
+    )
+
+    def check(self) -> None:
+        """Check the counts."""
+        super().check()
+        if min(self.n_embedded, self.window_chars, self.n_neighbours) < 1:
+            raise ValueError(
+                "n_embedded, window_chars and n_neighbours must be at least 1; got "
+                f"{self.n_embedded}, {self.window_chars} and {self.n_neighbours}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class GalleryParams(StageParams):
+    """Stage `gallery`."""
+
+    first_rater: str = input_file("params/ratings/first.csv", "verdicts of the first rater")
+    last_box: str = input_file(
+        "params/ratings/last_box.csv", "verdicts of the first rater where the last box alone counts"
+    )
+    second_rater: str = input_file("", "verdicts of a second rater, in the same form; empty for none")
+
+    @property
+    def needs_published(self) -> bool:
+        """Return True."""
+        return True
+
+
+@dataclass(frozen=True, kw_only=True)
 class CasesParams(LiveParams):
     """Stage `cases`."""
 
@@ -372,7 +414,7 @@ class CasesParams(LiveParams):
     rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
     problems: str = artefact("problems.parquet", "problems/arithmetic")
     first: str = param("panel", "the arm under study")
-    second: str = param("think", "the arm it is compared with")
+    second: str = param("think", "the arm it is compared with", known=ARMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -432,7 +474,7 @@ class MatchedClimbParams(LiveParams):
     heldout: list[str] = artefacts("heldout.parquet", ["train/panel_1", "train/think_1"])
     metrics: list[str] = artefacts("metrics.parquet", ["train/panel_1", "train/think_1"])
     first: str = param("panel", "the arm under study")
-    second: str = param("think", "the arm it is compared with")
+    second: str = param("think", "the arm it is compared with", known=ARMS)
     k: int = param(8, "draws of the pass@k beside pass@1")
 
 
@@ -470,18 +512,8 @@ class ReliabilityParams(TwoArmParams):
 
     counts: str = artefact("counts.parquet")
     rollouts: list[str] = artefacts("rollouts.parquet", [], optional=True)
-    tau: float = param(0.5, "G-pass@k: share of the k draws that must be right")
-    n_posterior: int = param(4000, "draws from the posterior of the hierarchical model")
-
-    def check(self) -> None:
-        """Check the share and the number of posterior draws."""
-        super().check()
-        if not 0.0 < self.tau <= 1.0:
-            raise ValueError(f"tau must lie in (0, 1]; got {self.tau}.")
-        if self.n_posterior < 100:
-            raise ValueError(
-                f"n_posterior must be at least 100 to resolve the tails; got {self.n_posterior}."
-            )
+    tau: float = param(0.5, "G-pass@k: share of the k draws that must be right", within="(0, 1]")
+    n_posterior: int = param(4000, "draws from the posterior of the hierarchical model", within="[100, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -489,16 +521,8 @@ class ClosureParams(TwoArmParams):
     """Stage `closure`."""
 
     counts: str = artefact("counts.parquet")
-    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow")
-    n_null: int = param(2000, "simulated null data sets")
-
-    def check(self) -> None:
-        """Check the number of simulated data sets and k_max."""
-        super().check()
-        if self.n_null < 100:
-            raise ValueError(f"n_null must be at least 100 to resolve the tails; got {self.n_null}.")
-        if self.k_max < 0:
-            raise ValueError(f"k_max must be 0 (all) or at least 1; got {self.k_max}.")
+    k_max: int = param(0, "largest k; 0 takes every k that both arms' draws allow", within="[0, inf)")
+    n_null: int = param(2000, "simulated null data sets", within="[100, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -506,13 +530,7 @@ class HardProblemsParams(TwoArmParams):
     """Stage `hard_problems`."""
 
     counts: str = artefact("counts.parquet")
-    n_null: int = param(2000, "simulated null data sets")
-
-    def check(self) -> None:
-        """Check the number of simulated data sets."""
-        super().check()
-        if self.n_null < 100:
-            raise ValueError(f"n_null must be at least 100 to resolve the tails; got {self.n_null}.")
+    n_null: int = param(2000, "simulated null data sets", within="[100, inf)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -525,13 +543,9 @@ class BudgetParams(TwoArmParams):
         "params/prices.yml", "price per million tokens, prompt and completion, of each model"
     )
     priced_as: str = param("Qwen3-30B-A3B", "model whose row of the price table is taken")
-    coverage: float = param(0.5, "share of problems to be solved, for the tokens to reach it")
-
-    def check(self) -> None:
-        """Check the coverage."""
-        super().check()
-        if not 0 < self.coverage <= 1:
-            raise ValueError(f"coverage must lie in (0, 1]; got {self.coverage}.")
+    coverage: float = param(
+        0.5, "share of problems to be solved, for the tokens to reach it", within="(0, 1]"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -543,7 +557,7 @@ class SignalParams(TwoArmParams):
     visits: list[str] = artefacts("visits.csv", [], optional=True)
     pool: list[str] = artefacts("pool.parquet", [], optional=True)
     training: list[str] = artefacts("training.parquet", [], optional=True)
-    group_size: int = param(8, "rollouts per problem in one RL group (G)")
+    group_size: int = param(8, "rollouts per problem in one RL group (G)", within="[2, inf)")
     tag_coef: float = param(0.2, "weight of the tags in the reward")
     groups_per_step: int = param(8, "training of the pool: problems visited in one step")
     training_group_size: int = param(16, "training of the pool: rollouts per problem in one step")
@@ -601,7 +615,7 @@ class PowerParams(StageParams):
     heldout: str = artefact("heldout.parquet")
     ledger: str = input_file("params/claims.yml", "the claims with their figures as printed")
     first: str = param("panel", "the arm under study")
-    second: str = param("thinking", "the arm it is compared with")
+    second: str = param("thinking", "the arm it is compared with", known=ARMS)
     power: float = param(0.8, "chance to see an effect that is there")
     plan_effect: float = param(0.05, "difference that the plan of a new study wants to see")
     step_from: int = param(0, "first held-out evaluation compared, as a training step")
@@ -659,6 +673,34 @@ class ClaimsParams(StageParams):
         return True
 
 
+def _check_declared(declared: "dataclasses.Field[Any]", value: Any) -> None:
+    """Raise ValueError if a value is outside what its parameter declares; wrong types are left to `check_values`."""
+    name, choices, within = (declared.name, declared.metadata.get("choices"), declared.metadata.get("within"))
+    if choices and value not in choices:
+        raise ValueError(f"{name} must be {spell_choices(choices)}; got {value!r}.")
+    if within and isinstance(value, int | float) and not _lies_within(value, within):
+        raise ValueError(f"{name} must be {spell_range(within)}; got {value}.")
+
+
+def _lies_within(value: float, within: str) -> bool:
+    low, high = (float(end) for end in within[1:-1].split(","))
+    above = value >= low if within[0] == "[" else value > low
+    return above and (value <= high if within[-1] == "]" else value < high)
+
+
+def spell_range(within: str) -> str:
+    """Say in words what an interval such as "[2, inf)" or "(0, 1]" asks of a value."""
+    low, high = (end.strip() for end in within[1:-1].split(","))
+    if high == "inf":
+        return f"at least {low}" if within[0] == "[" else f"above {low}"
+    return f"in {within}"
+
+
+def spell_choices(choices: Sequence[str]) -> str:
+    """Join the values of a choice as a sentence does."""
+    return f"{', '.join(choices[:-1])} or {choices[-1]}"
+
+
 def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str, Any]:
     """Check names and types of `values` against the dataclass `cls`.
 
@@ -685,30 +727,65 @@ def check_values(cls: type[StageParams], values: Mapping[str, Any]) -> dict[str,
             checked[name] = TypeAdapter(hints[name]).validate_python(value, strict=True)
         except ValidationError:
             raise ParamError(
-                f"{cls.__name__}: {name} must be {_spell(hints[name])}; got {value!r} ({type(value).__name__})."
+                f"{cls.__name__}: {name} must be {spell_type(hints[name])}; got {value!r} ({type(value).__name__})."
             ) from None
     return checked
 
 
-def parse_overrides(cls: type[StageParams], assignments: Iterable[str]) -> dict[str, Any]:
-    """Read `name=value` strings of a command line as the types that `cls` declares.
+def parse_assignments(cls: type[StageParams], assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """Read `name=value` and `name=value,value` of a command line as the types that `cls` declares.
+
+    Commas separate the values of a sweep. A text that holds one stands in double quotes: `label="a, b"`. A list is
+    written in brackets, and several lists with semicolons: `sizes=[20,50];[134]`.
+
+    Returns
+    -------
+    dict
+        Name -> its values in their order, each once.
 
     Raises
     ------
     ParamError
-        If an assignment has no `=`, or as `check_values` does.
+        If an assignment has no `=`, a name comes twice, a quote is left open, or as `check_values` does.
     """
     hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
+    values: dict[str, list[Any]] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals:
             raise ParamError(f"-p takes name=value; got {assignment!r}. For example: -p k_max=8")
-        try:  # a string parameter takes the text as it stands: 007 stays 007, yes stays yes
-            values[name] = text if hints.get(name) is str else yaml.safe_load(text)
-        except yaml.YAMLError:
-            values[name] = text
-    return check_values(cls, values)
+        if name in values:
+            raise ParamError(f"{name} is given twice. To try several values: -p {name}=A,B")
+        hint = hints.get(name)
+        parsed = [_parse_value(part, hint) for part in _split_values(name, text, hint)]
+        checked = [check_values(cls, {name: value})[name] for value in parsed]
+        values[name] = [value for i, value in enumerate(checked) if value not in checked[:i]]
+    return values
+
+
+def _split_values(name: str, text: str, hint: Any) -> list[str]:
+    """Split the values of a sweep; see `parse_assignments`."""
+    if get_origin(hint) is list:
+        return re.split(r"(?<=\])\s*;\s*(?=\[)", text)
+    if "," not in text and not text.startswith('"'):
+        return [text]
+    try:
+        (parts,) = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError) as error:
+        raise ParamError(
+            f'{name}={text}: {error}. Commas separate values; a text that holds one is written {name}="a, b".'
+        ) from None
+    if any(re.fullmatch(r"0\d+", part) for part in parts[1:]) and hint in (int, float):
+        raise ParamError(f"{name}={text}: commas separate values; write a thousand as 1000.")
+    return parts
+
+
+def _parse_value(text: str, hint: Any) -> Any:
+    """Read one value; a string parameter takes the text as it stands: 007 stays 007, yes stays yes."""
+    try:
+        return text if hint is str else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
 
 
 def render_parameters_cell(cls: type[StageParams], values: Mapping[str, Any] | None = None) -> str:
@@ -716,7 +793,7 @@ def render_parameters_cell(cls: type[StageParams], values: Mapping[str, Any] | N
     hints = get_type_hints(cls)
     values = values or {}
     return "\n".join(
-        f"{f.name}: {_spell(hints[f.name])} = {_literal(values.get(f.name, default_of(f)))}  # {f.metadata['help']}"
+        f"{f.name}: {spell_type(hints[f.name])} = {_literal(values.get(f.name, default_of(f)))}  # {f.metadata['help']}"
         for f in dataclasses.fields(cls)
     )
 
@@ -808,7 +885,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known)}."
 
 
-def _spell(hint: Any) -> str:
+def spell_type(hint: Any) -> str:
     """Spell a type as a reader writes it."""
     return (
         hint.__name__

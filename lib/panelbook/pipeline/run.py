@@ -33,6 +33,7 @@ from panelbook.pipeline.kernel import KernelDied, OnCell, OnNote, execute
 from panelbook.pipeline.notebook import canonicalise, hash_code, read_notebook, write_notebook
 from panelbook.pipeline.stages import MANIFEST, NOTEBOOK, RESULTS, StageRun
 from panelbook.project import Project
+from panelbook.publish.downloads import FOLDER, take_files, write_files
 from panelbook.publish.numbers import BareNumber, check_outputs, check_records
 from panelbook.publish.results import ResultsError, read_results
 from panelbook.rollouts import published
@@ -208,13 +209,15 @@ def _import_graph() -> Any:
 
 @functools.cache
 def hash_library(modules: frozenset[str]) -> str:
-    """Return a SHA-256 over the source of some modules of this package."""
+    """Return a SHA-256 over the source of some modules of this package, and of the scripts that stand beside them."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for name in sorted(modules):
         path = package.joinpath(*name.split(".")[1:])
         source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-        digest.update(name.encode() + b"\0" + source.read_bytes() + b"\0")
+        script = source.with_suffix(".js")  # what a module of this name puts on its page
+        for part in (source, *([script] if script.is_file() else [])):
+            digest.update(name.encode() + b"\0" + part.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -240,13 +243,15 @@ def _execute_in(project: Project, run: StageRun, scratch: Path, on_cell: OnCell,
             f"out of memory, or killed from outside.\nWhat it left is kept in {left}; the last good result, if any, "
             "is untouched."
         ) from None
-    write_notebook(canonicalise(executed, run.params, project.root), target)
+    page = canonicalise(executed, run.params, project.root)
+    write_files(take_files(page), scratch / FOLDER)
+    write_notebook(page, target)
     target.with_suffix(".log").unlink()
 
 
 def _keep_failed(project: Project, run: StageRun, scratch: Path) -> Path:
     """Move what a failed run left to `runs/<profile>/failed/`, where nothing reads it."""
-    kept = project.runs / run.profile / "failed" / run.id
+    kept = project.runs / run.profile / "failed" / run.full_id
     shutil.rmtree(kept, ignore_errors=True)
     kept.parent.mkdir(parents=True, exist_ok=True)
     scratch.rename(kept)
@@ -262,7 +267,7 @@ def _describe_failure(run: StageRun, notebook: Any, error: PapermillExecutionErr
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     cell = next((cell.id for cell in code if cell.source == error.source), "?")
     lines = [
-        f"{run.id} failed in cell {cell!r} of {run.stage.notebook}",
+        f"{run.full_id} failed in cell {cell!r} of {run.stage.notebook}",
         f"  line:  {here or error.source.splitlines()[-1]}",
         *(
             [f"  at:    {last.splitlines()[0]}", f"         {_arrow(last)}"]
@@ -308,10 +313,11 @@ def _manifest(project: Project, run: StageRun, key: str, scratch: Path, wall_s: 
         "group": run.group,
         "profile": run.profile,
         "variant": run.variant,
+        "changes": dict(run.changes),
         "key": key,
         "params": {k: v for k, v in dataclasses.asdict(run.params).items() if k != "output_dir"},
         "inputs": {name: hash_file(project.path(name)) for name in run.inputs},
-        "outputs": {name: hash_file(scratch / name) for name in run.outputs},
+        "outputs": {name: hash_file(scratch / name) for name in [*run.outputs, *_list_files(scratch)]},
         "commit": commit,
         "dirty": dirty,
         "published_commit": published.COMMIT if run.params.needs_published else None,
@@ -322,6 +328,11 @@ def _manifest(project: Project, run: StageRun, key: str, scratch: Path, wall_s: 
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "wall_s": round(wall_s, 1),
     }
+
+
+def _list_files(scratch: Path) -> list[str]:
+    """List what readers may download, besides what the stage declares."""
+    return sorted(path.relative_to(scratch).as_posix() for path in (scratch / FOLDER).glob("*"))
 
 
 def git_state(root: Path) -> tuple[str, bool]:

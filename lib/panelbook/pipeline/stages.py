@@ -8,6 +8,7 @@ Nothing here knows papermill or pytask. A stage is a notebook with typed paramet
 import dataclasses
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ STAGES: dict[str, Stage] = {
         Stage("cases", "22_cases.ipynb", p.CasesParams, writes=("cases.csv",)),
         Stage("counts", "25_counts.ipynb", p.CountsParams, writes=("counts.parquet",)),
         Stage("embed", "28_embed.ipynb", p.EmbedParams, writes=("spread.parquet",)),
+        Stage("map", "29_map.ipynb", p.MapParams, writes=("map.parquet", "neighbours.parquet")),
         Stage("diversity", "30_diversity.ipynb", p.DiversityParams, writes=("spread_by_problem.csv",)),
         Stage("pass_at_k", "40_pass_at_k.ipynb", p.PassAtKParams, writes=("curve.csv", "gap.csv")),
         Stage("reliability", "42_reliability.ipynb", p.ReliabilityParams, writes=("reliability.csv",)),
@@ -91,6 +93,7 @@ STAGES: dict[str, Stage] = {
         ),
         Stage("power", "90_power.ipynb", p.PowerParams, writes=("power.csv",)),
         Stage("coverage", "92_coverage.ipynb", p.CoverageParams, writes=("coverage.csv",)),
+        Stage("gallery", "94_gallery.ipynb", p.GalleryParams, writes=("ratings.csv",)),
         Stage("claims", "95_claims.ipynb", p.ClaimsParams, writes=(LEDGER,)),
     )
 }
@@ -108,6 +111,8 @@ class StageRun:
     variant
         Empty for the baseline; otherwise the name of a re-run with changed parameters, which lives in a
         folder of its own.
+    changes
+        The parameters in which a variant was asked to differ.
     """
 
     stage: Stage
@@ -116,6 +121,7 @@ class StageRun:
     params: StageParams
     inputs: tuple[str, ...] = ()
     variant: str = ""
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -123,9 +129,24 @@ class StageRun:
         return f"{self.stage.name}.{self.group}"
 
     @property
+    def full_id(self) -> str:
+        """The same, with the variant where there is one: `pass_at_k.aime/k_max=8`."""
+        return f"{self.id}/{self.variant}" if self.variant else self.id
+
+    @property
     def page(self) -> str:
         """Name of the run's page in the book, without suffix."""
-        return f"{self.stage.notebook.removesuffix('.ipynb')}-{self.group}"
+        return f"{self.stage.notebook.removesuffix('.ipynb')}-{self.page_group}"
+
+    @property
+    def page_group(self) -> str:
+        """The group, and for a variant what sets it apart: in file names of pages and in labels within them."""
+        if not self.variant:
+            return self.group
+        plain = re.sub(r"[^\w-]+", "_", self.variant.replace(",", "--").replace("=", "-"))
+        if not re.fullmatch(r"[a-z0-9_=,]+", self.variant):  # 0.5 and 0_5 must not meet, nor AIME and aime
+            plain += "-" + hashlib.sha256(self.variant.encode()).hexdigest()[:6]
+        return f"{self.group}--{plain}"
 
     @property
     def folder(self) -> Path:
@@ -204,12 +225,12 @@ def vary(run: StageRun, overrides: dict[str, Any]) -> StageRun:
     """
     overrides = check_values(run.stage.params, overrides)
     params = dataclasses.replace(run.params, **overrides)
-    return dataclasses.replace(run, params=params, inputs=_inputs(params), variant=_variant_name(overrides))
+    name = short_name(",".join(f"{key}={value}" for key, value in sorted(overrides.items())))
+    return dataclasses.replace(run, params=params, inputs=_inputs(params), variant=name, changes=overrides)
 
 
-def _variant_name(overrides: dict[str, Any]) -> str:
-    """Name the folder of a variant so that a reader knows it, and no other parameters have the same."""
-    name = ",".join(f"{key}={value}" for key, value in sorted(overrides.items()))
+def short_name(name: str) -> str:
+    """Turn a name into that of a folder, so that a reader knows it, and no other name has the same."""
     short = re.sub(r"[^\w.,=+-]", "_", name)[:100]
     return short if short == name else f"{short}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 

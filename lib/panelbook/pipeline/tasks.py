@@ -114,7 +114,7 @@ def run_all(
 
     def perform(run: StageRun) -> None:
         if stopping.is_set():  # pytask had queued it before the interrupt
-            raise BuildStopped(run.id)
+            raise BuildStopped(run.full_id)
         with lock:
             on_start(run)
 
@@ -131,7 +131,7 @@ def run_all(
             if outcome.status == "executed":
                 report.executed.append(outcome)
             else:
-                report.unchanged.append(run.id)
+                report.unchanged.append(run.full_id)
             on_end(outcome)
 
     runs = list(runs)
@@ -151,7 +151,7 @@ def run_all(
             verbose=0,
         )
     for result in session.execution_reports:
-        name = result.task.name.rpartition("/")[2]
+        name = result.task.name.partition("/")[2]
         if result.outcome == pytask.TaskOutcome.FAIL and result.exc_info and result.exc_info[1]:
             report.failed[name] = result.exc_info[1]
         elif result.outcome in (pytask.TaskOutcome.SKIP_UNCHANGED, pytask.TaskOutcome.PERSISTENCE):
@@ -217,7 +217,7 @@ def _make_task(project: Project, run: StageRun, perform: Callable[[StageRun], No
     reads = [pytask.PathNode(path=project.path(name)) for name in run.inputs]
     writes = [pytask.PathNode(path=folder / name) for name in (*run.outputs, MANIFEST)]
 
-    @pytask.task(name=f"{run.profile}/{run.id}", kwargs={"reads": reads})
+    @pytask.task(name=f"{run.profile}/{run.full_id}", kwargs={"reads": reads})
     def task(
         reads: list[Path],
         key: Annotated[str, pytask.PythonNode(value=code_key(project, run), hash=True)],

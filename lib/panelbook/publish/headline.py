@@ -82,6 +82,24 @@ def headline_table(ledger: Sequence[Mapping[str, Any]], link: Link = lambda run,
     return "\n".join(rows) + "\n"
 
 
+def verdict_count(ledger: Sequence[Mapping[str, Any]], link: Link = lambda run, text: text) -> str:
+    """Return how the claims fared in one sentence, or that none was tried.
+
+    Parameters
+    ----------
+    ledger, link
+        As in `headline_table`.
+    """
+    if not ledger:
+        return "This build did not try the claims; `make book` does where the published files can be had.\n"
+    counts = {verdict: sum(claim["verdict"] == verdict for claim in ledger) for verdict in VERDICTS}
+    return (
+        f"Of {link('claims.all', f'{len(ledger)} claims')} {counts[HOLDS]} hold, {counts[AGGREGATES]} more hold from "
+        f"aggregates only, {counts[CONTRADICTED]} are contradicted by the study's own data, and "
+        f"{counts[NOT_RECOMPUTABLE]} cannot be recomputed.\n"
+    )
+
+
 def verdict_cards(
     ledger: Sequence[Mapping[str, Any]],
     live: list[Headline],

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from IPython.display import HTML
 from pydantic import TypeAdapter, ValidationError
 
 from panelbook.errors import BookError
 from panelbook.measure.claims import VERDICTS, Claim, judge, reaches_beyond
 from panelbook.measure.evidence import GATHER, Published, gather
 from panelbook.measure.uncertainty import Estimate, Resampling
+from panelbook.publish.downloads import keep, list_claims
 from panelbook.publish.headline import Link
 from panelbook.publish.results import STYLES, format_full, format_interval, format_value
 
@@ -237,6 +239,13 @@ def list_numbers(trial: Tried) -> list[str]:
     return [f"{record['title']}: {format_full(record)}" for record in trial.records.values()] or [
         "nothing is tracked"
     ]
+
+
+def show_ledger(tried: Iterable[Tried], link: Link) -> HTML:
+    """Return claims as a table for the page, with their numbers to take away."""
+    tried = list(tried)
+    page = HTML(ledger_html(tried, link))  # type: ignore[no-untyped-call]
+    return keep(page, {"": list_claims(json.loads(to_json(tried)))})
 
 
 def ledger_html(tried: Iterable[Tried], link: Link) -> str:

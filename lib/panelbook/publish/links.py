@@ -1,11 +1,12 @@
-"""Sphinx extension: two corrections to what the theme puts into every page.
+"""Sphinx extension: three corrections to what the theme puts into every page.
 
 The pages are built from a staged tree that is not tracked: `chapters/40_pass_at_k-aime.ipynb` is one
 parameter group of `notebooks/40_pass_at_k.ipynb`, and `methods.md` lies in `book/`. The theme knows only
 one folder for all of them, so its links are rewritten after it has made them.
 
 Jupyter Book also loads the set-up of Thebe, which runs cells on a remote kernel, and loads it twice, which
-is an error in the reader's console. This book does not use it.
+is an error in the reader's console. This book does not use it. The script that turns dials, on the other hand, is
+put into those pages that have one.
 """
 
 import re
@@ -14,6 +15,8 @@ from typing import Any
 SLASH = r"(?:/|%2F)"
 CHAPTER = re.compile(rf"(notebooks{SLASH})chapters{SLASH}(\d\d_\w+)-[\w.]+?\.ipynb")
 PAGE = re.compile(rf"notebooks({SLASH})([\w/]+\.md)")
+DIALS = "panelbook/dials.js"
+"""Where `panelbook.publish.pages` stages the script, from the folder of static files."""
 
 
 def resolve_link(url: str) -> str:
@@ -35,6 +38,8 @@ def _is_thebe(script: Any) -> bool:
 
 def _on_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     _rewrite(context.get("header_buttons"))
+    if 'class="dial"' in context.get("body", ""):
+        app.add_js_file(DIALS, loading_method="defer")  # during this event it is for this page alone
     scripts = context.get("script_files", [])
     context["script_files"] = [script for script in scripts if not _is_thebe(script)]
 

@@ -22,7 +22,9 @@ from typing import Any
 from nbformat import NotebookNode
 
 from panelbook.errors import BookError
+from panelbook.publish.dials import check_dials
 from panelbook.publish.results import (
+    FRACTION,
     GAPS,
     INTERVAL,
     NO_INTERVALS,
@@ -38,9 +40,6 @@ FREE_CELLS = ("toy", "example")
 
 QUANTITY = r"[-+\u2212±<>≤≥~≈]?\s?\d[\d,]*(?:\.\d+)?(?:e[-+\u2212]?\d+)?\s?(?:%|pp\b|×)?"
 CELL = re.compile(rf"{QUANTITY}(?:\s*(?:to|±|/|;|,|–)\s*{QUANTITY})*")
-FRACTION = re.compile(r"\d\.\d|\d(?:e[-+\u2212]?\d+)|\d\s?(?:%|pp\b|×)")
-"""What makes a number more than a count: decimals, an exponent or a unit of shares and ratios."""
-
 GLUED = re.compile(r"\{glue:text\}`([^`:]+)(?::[^`]*)?`")
 TYPED = 10
 """Whole numbers from here on are not typed into the prose; smaller ones may be words of a sentence."""
@@ -116,7 +115,7 @@ def check_outputs(notebook: NotebookNode, records: Mapping[str, Mapping[str, Any
     BareNumber
         Naming the cell, and the table or the number.
     """
-    glued = dict(_glued(notebook))
+    glued = dict(read_glued(notebook))
     known = {
         number
         for record in records.values()
@@ -197,6 +196,7 @@ def _check_output(output: NotebookNode, cell_id: str, name: str) -> None:
     elif output.output_type in ("execute_result", "display_data"):
         data = output.data
         if "text/html" in data:
+            check_dials(data["text/html"], f"{name}, cell {cell_id!r}")
             reader = _Reader()
             reader.feed(data["text/html"])
             for table in reader.tables:
@@ -286,7 +286,7 @@ class _Reader(HTMLParser):
             head[-self._span :] = [head[-1] + data.strip()] * self._span
 
 
-def _glued(notebook: NotebookNode) -> Iterator[tuple[str, tuple[str, bool]]]:
+def read_glued(notebook: NotebookNode) -> Iterator[tuple[str, tuple[str, bool]]]:
     """Yield what was glued: name, text, and whether it is a name."""
     for cell in notebook.cells:
         for output in cell.get("outputs", []):

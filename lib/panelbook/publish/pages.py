@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,17 @@ from nbformat import NotebookNode
 
 from panelbook.errors import BookError
 from panelbook.project import Project
+from panelbook.publish.downloads import FOLDER, link_files, write_files
+from panelbook.publish.findings import list_findings, mark_finding
+from panelbook.publish.links import DIALS
 
 SOURCE_KEY = ".source-sha256"
 CHAPTERS = "chapters"
+APPENDIX = "Appendix: variants"
+STATE = ".state"
+"""Suffix of the folder beside a rendered book that holds what Sphinx remembers of it."""
+KEPT = (".doctrees", "jupyter_execute")
+"""What that is: the pages as read, and their pictures."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,14 @@ class Chapter:
         Label and text of the notebook's first heading.
     missing
         Why there is no notebook, in markdown.
+    note
+        Markdown that opens the page, under its title: what sets a variant apart from its baseline.
+    appended
+        Whether the page stands in the appendix of variants instead of among those of its stage.
+    source, command
+        The tracked notebook that the page is made of, and the command line that makes it again.
+    files
+        What a reader may take away, by name; see `panelbook.publish.downloads`.
     """
 
     stage: str
@@ -59,6 +75,11 @@ class Chapter:
     title: str
     notebook: NotebookNode | None
     missing: str = ""
+    note: str = ""
+    appended: bool = False
+    source: str = ""
+    command: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,8 @@ def stage_book(
     stamp: Stamp,
     *,
     toc_name: str = "_toc.yml",
+    extra: Mapping[str, Path] | None = None,
+    files: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write the tree that Jupyter Book renders, from scratch, and return the hash of what matters in it.
 
@@ -94,6 +117,10 @@ def stage_book(
         For the footer; the date does not enter the hash, or no build would ever be up to date.
     toc_name
         The table of contents, a file of `book/`.
+    extra
+        Name -> folder that is copied into the book as it is, beside its pages.
+    files
+        Name -> content of what hand-written pages offer to take away.
     """
     chapters = list(chapters)
     shutil.rmtree(target, ignore_errors=True)
@@ -103,13 +130,28 @@ def stage_book(
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     (target / CHAPTERS).mkdir()
-    several = {c.stage for c in chapters if sum(d.stage == c.stage for d in chapters) > 1}
+    localised = []
     for chapter in chapters:
-        _write_chapter(target / CHAPTERS, chapter, named=chapter.stage in several)
-    toc = yaml.safe_load((project.book / toc_name).read_text(encoding="utf-8"))
+        others = [
+            other
+            for other in chapters
+            if other.stage == chapter.stage and other is not chapter and not other.appended
+        ]
+        localised.append(_localise_chapter(chapter, named=bool(others) or chapter.appended))
+        _write_chapter(target / CHAPTERS, localised[-1], others)
+        write_files(localised[-1].files, target / "extra" / FOLDER / chapter.name)
+    written = [chapter for chapter in chapters if not chapter.appended]
+    toc = expand_toc(yaml.safe_load((project.book / toc_name).read_text(encoding="utf-8")), written)
     (target / "_toc.yml").write_text(
-        yaml.safe_dump(expand_toc(toc, chapters), sort_keys=False), encoding="utf-8"
+        yaml.safe_dump(append_variants(toc, chapters), sort_keys=False), encoding="utf-8"
     )
+    findings = target / "generated" / "findings.md"
+    findings.parent.mkdir(exist_ok=True)
+    findings.write_text(list_findings(toc, {f"{CHAPTERS}/{c.name}": c for c in localised}), encoding="utf-8")
+    _copy_dials(target / "extra" / "_static")
+    for name, folder in (extra or {}).items():
+        shutil.copytree(folder, target / "extra" / name)
+    write_files(files or {}, target / "extra" / FOLDER)
     config = yaml.safe_load((project.root / "_config.yml").read_text(encoding="utf-8"))
     (target / "_config.yml").write_text(yaml.safe_dump(config), encoding="utf-8")
     digest = _hash_tree(target, salt=f"{stamp.commit}{stamp.dirty}{stamp.data_hash}")
@@ -143,8 +185,34 @@ def render_book(staged: Path, html_dir: Path, digest: str, log: Path, *, strict:
         return False
     scratch = staged.with_name(staged.name + ".rendering")
     shutil.rmtree(scratch, ignore_errors=True)
+    rendered = call_renderer(staged, scratch, log, "--all", *(["-n", "-W"] if strict else []))
+    (rendered / SOURCE_KEY).write_text(digest, encoding="utf-8")
+    state = html_dir.with_name(html_dir.name + STATE)
+    shutil.rmtree(state, ignore_errors=True)  # first: it must never be that of another book
+    old = html_dir.with_name(html_dir.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if html_dir.exists():
+        html_dir.rename(old)
+    rendered.rename(html_dir)
+    state.mkdir()
+    for kept in (scratch / "_build" / name for name in KEPT):
+        if kept.exists():
+            kept.rename(state / kept.name)
+    shutil.rmtree(old, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return True
+
+
+def call_renderer(staged: Path, scratch: Path, log: Path, *flags: str) -> Path:
+    """Call Jupyter Book and return the folder of its HTML, below `scratch`.
+
+    Raises
+    ------
+    BookError
+        With the renderer's warnings, if there were any.
+    """
     command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(staged)]
-    command += ["--all", "--keep-going", "--path-output", str(scratch), *(["-n", "-W"] if strict else [])]
+    command += ["--keep-going", "--path-output", str(scratch), *flags]
     with log.open("w", encoding="utf-8") as stream:
         status = subprocess.run(
             command, stdout=stream, stderr=subprocess.STDOUT, env=_renderer_environment()
@@ -159,21 +227,15 @@ def render_book(staged: Path, html_dir: Path, digest: str, log: Path, *, strict:
         raise BookError(
             f"The book did not render; Jupyter Book said:\n{shown}\nAll of its output is in {log}."
         )
-    (rendered / SOURCE_KEY).write_text(digest, encoding="utf-8")
-    old = html_dir.with_name(html_dir.name + ".old")
-    shutil.rmtree(old, ignore_errors=True)
-    if html_dir.exists():
-        html_dir.rename(old)
-    rendered.rename(html_dir)
-    shutil.rmtree(old, ignore_errors=True)
-    shutil.rmtree(scratch, ignore_errors=True)
-    return True
+    return rendered
 
 
 def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
-    """Replace every `stage:` entry of a table of contents by one `file:` entry per page of that stage.
+    """Replace every `stage:` entry of a table of contents by the pages of that stage.
 
-    With `of: published` or `of: live` an entry takes the pages of the published or of any other study alone.
+    The first page stands for the question and carries its title, or the entry's own `title:`; further pages, the
+    same question asked of other data, become its sections and carry their labels. With `of: published` or
+    `of: live` an entry takes the pages of the published or of any other study alone.
     """
     if isinstance(node, dict):
         return {key: expand_toc(value, chapters) for key, value in node.items()}
@@ -184,10 +246,23 @@ def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
         if isinstance(item, dict) and "stage" in item:
             wanted = {"published": (True,), "live": (False,)}.get(item.get("of", ""), (True, False))
             pages = [c for c in chapters if c.stage == item["stage"] and (c.study == "published") in wanted]
-            expanded += [{"file": f"{CHAPTERS}/{c.name}"} for c in pages]
+            if pages:
+                files = [{"file": f"{CHAPTERS}/{c.name}", "title": c.label} for c in pages]
+                sections = {"sections": files[1:]} if files[1:] else {}
+                expanded.append(files[0] | {"title": item.get("title", pages[0].title)} | sections)
         else:
             expanded.append(expand_toc(item, chapters))
     return [item for item in expanded if not (isinstance(item, dict) and [] in item.values())]
+
+
+def append_variants(toc: Any, chapters: list[Chapter]) -> Any:
+    """Return a table of contents that ends in the pages of variants, where there are any."""
+    pages = [
+        {"file": f"{CHAPTERS}/{c.name}", "title": f"{c.title} · {c.label}"} for c in chapters if c.appended
+    ]
+    if not pages:
+        return toc
+    return {**toc, "parts": [*toc.get("parts", []), {"caption": APPENDIX, "chapters": pages}]}
 
 
 def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNode:
@@ -230,6 +305,17 @@ def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNod
     return page
 
 
+def add_note(page: NotebookNode, note: str) -> NotebookNode:
+    """Put a note under the first heading of a page."""
+    if note:
+        page = nbformat.from_dict(json.loads(json.dumps(page)))
+        cell = next(c for c in page.cells if c.cell_type == "markdown" and re.search(r"^# ", c.source, re.M))
+        cell.source = re.sub(
+            r"^# .+$", lambda title: f"{title[0]}\n\n{note}", cell.source, count=1, flags=re.M
+        )
+    return page
+
+
 def footer(stamp: Stamp) -> str:
     """Return the footer of every page: which commit, which data, when."""
     commit = html.escape(stamp.commit[:12]) + (" with local changes" if stamp.dirty else "")
@@ -239,16 +325,41 @@ def footer(stamp: Stamp) -> str:
     )
 
 
-def _write_chapter(folder: Path, chapter: Chapter, *, named: bool) -> None:
-    label = chapter.label if named else ""
+def _localise_chapter(chapter: Chapter, *, named: bool) -> Chapter:
+    """Return a chapter whose labels, and where its stage has other pages whose title, carry its group."""
+    if chapter.notebook is None:
+        return chapter
+    page = localise(chapter.notebook, chapter.group, chapter.label if named else "")
+    files = link_files(
+        page,
+        chapter.files,
+        name=chapter.name,
+        group=chapter.group,
+        command=chapter.command,
+        notebook=chapter.source,
+    )
+    return replace(chapter, notebook=page, files=files)
+
+
+def _write_chapter(folder: Path, chapter: Chapter, others: list[Chapter]) -> None:
+    """Write a chapter, its finding marked; `others` are the pages that ask the same question of other data."""
     if chapter.notebook is not None:
-        page = localise(chapter.notebook, chapter.group, label)
+        links = [(other.label, f"{CHAPTERS}/{other.name}") for other in others]
+        page = mark_finding(chapter.notebook, f"summary-{chapter.anchor}-{chapter.group}", links)
+        page = add_note(page, chapter.note)
         text = json.dumps(page, indent=1, ensure_ascii=False, sort_keys=True)
         (folder / f"{chapter.name}.ipynb").write_text(text + "\n", encoding="utf-8")
         return
-    title = f"{chapter.title} · {label}" if label else chapter.title
+    title = f"{chapter.title} · {chapter.label}" if others else chapter.title
     body = f"({chapter.anchor}-{chapter.group})=\n# {title}\n\n:::{{warning}}\n{chapter.missing}\n:::\n"
     (folder / f"{chapter.name}.md").write_text(body, encoding="utf-8")
+
+
+def _copy_dials(target: Path) -> None:
+    """Copy the script that turns the dials of a page to where only pages that have one load it."""
+    script = target / DIALS
+    script.parent.mkdir(parents=True)
+    shutil.copy(Path(__file__).parent / "web" / script.name, script)
 
 
 def _copy_mathjax(target: Path) -> None:

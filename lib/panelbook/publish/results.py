@@ -19,6 +19,7 @@ from myst_nb import glue
 from panelbook.errors import BookError
 from panelbook.measure.uncertainty import EXACT, Estimate, exact
 from panelbook.measure.uncertainty import row_estimate as row_estimate
+from panelbook.publish.downloads import carry_data, keep, list_records
 
 Style = Callable[[float], str]
 
@@ -54,6 +55,9 @@ NUMBER = re.compile(
 )
 """A number in a sentence, without sign and unit; not the digits of a name, such as pass@8, MATH-500 or L5."""
 
+FRACTION = re.compile(r"\d\.\d|\d(?:e[-+\u2212]?\d+)|\d\s?(?:%|pp\b|×)")
+"""What makes a number more than a count: decimals, an exponent or a unit of shares and ratios."""
+
 
 class Name(str):
     """A text whose digits are no figures; the glued output carries the mark, so that a page can be checked."""
@@ -82,6 +86,7 @@ class Results:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         self.records: dict[str, dict[str, Any]] = {}
         self._glued: dict[str, str] = {}
+        carry_data()
 
     def add(self, name: str, estimate: Estimate, style: str, title: str) -> None:
         """Keep one estimate and glue it as `name` (value), `name_ci` (interval) and `name_full` (all of it).
@@ -158,17 +163,19 @@ class Results:
 
     def table(self, *names: str) -> Any:
         """Return results as a table with their intervals and counts; by default all but the exact ones."""
+        shown = names or [name for name, record in self.records.items() if record["method"] != EXACT]
+        records = {name: self.records[name] for name in shown}
         rows = [
             {
-                "quantity": self.records[name]["title"],
-                "estimate": format_value(self.records[name]),
-                "interval": format_interval(self.records[name]),
-                "problems": _count(self.records[name]["n_problems"]),
-                "draws": _count(self.records[name]["n_draws"]),
+                "quantity": record["title"],
+                "estimate": format_value(record),
+                "interval": format_interval(record),
+                "problems": _count(record["n_problems"]),
+                "draws": _count(record["n_draws"]),
             }
-            for name in names or [name for name, record in self.records.items() if record["method"] != EXACT]
+            for record in records.values()
         ]
-        return pd.DataFrame(rows).style.hide(axis="index")
+        return keep(pd.DataFrame(rows).style.hide(axis="index"), {"": list_records(records)})
 
     def save(self) -> None:
         """Write `results.json`."""

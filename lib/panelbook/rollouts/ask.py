@@ -110,7 +110,7 @@ def ask(
     stop = Event()
 
     def ask_batch(batch: Sequence[Draw]) -> None:
-        requests = {draw: _request(draw, prompts, params) for draw in batch}
+        requests = {draw: make_request(draw, prompts[draw.problem.problem_id], params) for draw in batch}
         try:
             for draw, drawn in _ask_patiently(client, requests, calls, stop):
                 inbox.put(read_answer(draw, drawn, prompts[draw.problem.problem_id], params.arm, tokenizer))
@@ -146,15 +146,15 @@ def _encode_prompts(
     return prompts
 
 
-def _request(draw: Draw, prompts: Mapping[str, list[int]], params: DrawParams) -> Request:
-    """One draw per request: the only way to name the seed of every draw on every engine."""
+def make_request(draw: Draw, prompt: list[int], params: DrawParams) -> Request:
+    """Return the request of one draw. One draw per request is the only way to name its seed on every engine."""
     sampling_params = tinker.SamplingParams(
         max_tokens=params.max_tokens,
         temperature=params.temperature,
         seed=draw.seed,
         stop=list(ARMS[params.arm].stop),
     )
-    return Request(tinker.ModelInput.from_ints(prompts[draw.problem.problem_id]), 1, sampling_params)
+    return Request(tinker.ModelInput.from_ints(prompt), 1, sampling_params)
 
 
 def _ask_patiently(

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 from panelbook.engine.base import SampledSequence, StopReason, Tokenizer
 from panelbook.rollouts.store import Record
-from panelbook.study.arms import ARMS, reward
+from panelbook.study.arms import ARMS, Parsed, reward
 from panelbook.study.grading import Grader
 from panelbook.study.problems import Problem
-from panelbook.study.vocabulary import ArmName
+from panelbook.study.vocabulary import ArmName, Status
+from panelbook.text import mend
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ def name_draw(draw: Draw, params: DrawParams) -> tuple[object, ...]:
 def read_answer(
     draw: Draw, drawn: SampledSequence, prompt: list[int], arm_name: ArmName, tokenizer: Tokenizer
 ) -> Answer:
-    """Turn tokens into text."""
+    """Turn tokens into text that a file can hold."""
     tokens = list(drawn.tokens)
-    text = tokenizer.decode(tokens).removesuffix(getattr(tokenizer, "eos_token", None) or "")
+    text = mend(tokenizer.decode(tokens)).removesuffix(getattr(tokenizer, "eos_token", None) or "")
     logprobs = None if drawn.logprobs is None else list(drawn.logprobs)
     completion = ARMS[arm_name].close(text, drawn.stop_reason)
     return Answer(draw, prompt, tokens, logprobs, drawn.stop_reason, completion)
@@ -137,29 +138,38 @@ def grade_answers(answers: Sequence[Answer], params: DrawParams, grader: Grader)
     jobs = [
         (said.answer, asked.gold, asked.answer_type) for said, asked in zip(parsed, problems, strict=True)
     ]
+    grades = grader.grade_many(jobs)
     return [
-        {
-            "study": params.study,
-            "profile": params.profile,
-            "run_id": params.run_id,
-            "benchmark": answer.draw.problem.benchmark,
-            "problem_id": answer.draw.problem.problem_id,
-            "source": answer.draw.problem.source,
-            "arm": params.arm,
-            "checkpoint": params.checkpoint,
-            "step": params.step,
-            "sample_id": answer.draw.sample_id,
-            "prompt_tokens": len(answer.prompt),
-            "completion": answer.completion,
-            "completion_tokens": len(answer.tokens),
-            "stop_reason": answer.stop_reason,
-            "predicted": grade.predicted,
-            "status": grade.status,
-            "tag_valid": said.tag_valid,
-            "reward": reward(grade.status == "correct", said.tag_valid, params.tag_coef),
-            "seed": answer.draw.seed,
-            "temperature": params.temperature,
-            "max_tokens": params.max_tokens,
-        }
-        for answer, said, grade in zip(answers, parsed, grader.grade_many(jobs), strict=True)
+        make_record(answer, params, said, grade.predicted, grade.status)
+        for answer, said, grade in zip(answers, parsed, grades, strict=True)
     ]
+
+
+def make_record(
+    answer: Answer, params: DrawParams, said: Parsed, predicted: str | None, status: Status | None
+) -> Record:
+    """Return one row of the rollouts table; without a status, where no gold answer is known, it has no reward."""
+    problem = answer.draw.problem
+    return {
+        "study": params.study,
+        "profile": params.profile,
+        "run_id": params.run_id,
+        "benchmark": problem.benchmark,
+        "problem_id": problem.problem_id,
+        "source": problem.source,
+        "arm": params.arm,
+        "checkpoint": params.checkpoint,
+        "step": params.step,
+        "sample_id": answer.draw.sample_id,
+        "prompt_tokens": len(answer.prompt),
+        "completion": answer.completion,
+        "completion_tokens": len(answer.tokens),
+        "stop_reason": answer.stop_reason,
+        "predicted": predicted,
+        "status": status,
+        "tag_valid": said.tag_valid,
+        "reward": None if status is None else reward(status == "correct", said.tag_valid, params.tag_coef),
+        "seed": answer.draw.seed,
+        "temperature": params.temperature,
+        "max_tokens": params.max_tokens,
+    }

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from panelbook.errors import BookError
-from panelbook.measure.diversity import embedding_variance_trace, mean_pairwise_distance
+from panelbook.measure.diversity import count_clusters, embedding_variance_trace, mean_pairwise_distance
 from panelbook.rollouts.schema import count_draws
 from panelbook.study.arms import ARMS
 
@@ -165,6 +165,69 @@ def measure_spread(
         )
     kept = [*GROUP[:5], "n", "c", "mean_tokens"]
     return pd.DataFrame(rows).merge(counts[kept], on=GROUP[:5], validate="one_to_one")
+
+
+def count_clusters_by_threshold(
+    rollouts: pd.DataFrame,
+    traces: Sequence[str],
+    encoder: Encoder,
+    thresholds: Sequence[float],
+    *,
+    window_chars: int,
+) -> pd.DataFrame:
+    """Count the clusters of each problem's draws at several thresholds; what `measure_spread` encoded is reused.
+
+    Parameters
+    ----------
+    rollouts, traces, encoder, window_chars
+        As for `measure_spread`.
+    thresholds
+        Largest cosine distances of neighbours.
+
+    Returns
+    -------
+    One row per arm, problem and threshold: arm, problem_id, n, threshold, n_clusters.
+    """
+    rollouts = rollouts.assign(trace=[trace[:window_chars] for trace in traces])
+    groups = [drawn for _, drawn in rollouts.groupby(GROUP, sort=True)]
+    vectors = encoder.encode([list(drawn["trace"]) for drawn in groups])
+    return pd.concat(
+        [
+            pd.DataFrame(
+                {
+                    "arm": drawn["arm"].iloc[0],
+                    "problem_id": drawn["problem_id"].iloc[0],
+                    "n": len(drawn),
+                    "threshold": list(thresholds),
+                    "n_clusters": count_clusters(mine, thresholds),
+                }
+            )
+            for drawn, mine in zip(groups, vectors, strict=True)
+        ],
+        ignore_index=True,
+    )
+
+
+def embed_draws(
+    rollouts: pd.DataFrame, traces: Sequence[str], encoder: Encoder, *, window_chars: int
+) -> tuple[pd.DataFrame, Vectors]:
+    """Embed draws, each for itself; what `measure_spread` encoded is reused.
+
+    Parameters
+    ----------
+    rollouts, traces, encoder, window_chars
+        As for `measure_spread`.
+
+    Returns
+    -------
+    The draws, sorted by study, benchmark, arm, checkpoint and problem, and the vector of each.
+    """
+    groups = [
+        drawn
+        for _, drawn in rollouts.assign(trace=[t[:window_chars] for t in traces]).groupby(GROUP, sort=True)
+    ]
+    vectors = encoder.encode([list(drawn["trace"]) for drawn in groups])
+    return pd.concat(groups, ignore_index=True).drop(columns="trace"), np.concatenate(vectors)
 
 
 def _count_clusters(vectors: Vectors, eps: float) -> int:

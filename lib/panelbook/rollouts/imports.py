@@ -40,12 +40,16 @@ import pyarrow.parquet
 from panelbook.errors import BookError
 from panelbook.rollouts.schema import check_counts, check_rollouts, count_draws
 from panelbook.study.vocabulary import Status
+from panelbook.text import is_whole, mend, show_controls
 
 Kind = Literal["draws", "counts"]
 Values = list[Any]
 
 NOT_RECORDED = "not recorded"
 """Checkpoint of an arm whose files name none."""
+
+MAX_NAME_CHARS = 1000
+"""A name is shown in tables, figures and messages; whoever keeps questions for ids stays below."""
 
 SHOWN = 5
 """Broken rows that an error message quotes."""
@@ -135,6 +139,8 @@ class Source:
         Our column -> where it comes from, in the words of the page.
     unused
         Columns of the file that were not read.
+    n_mended
+        Rows with text that no file can keep, see `panelbook.text.mend`.
     """
 
     path: Path
@@ -142,6 +148,7 @@ class Source:
     n_rows: int
     taken: dict[str, str]
     unused: tuple[str, ...]
+    n_mended: int
 
 
 @dataclass(frozen=True)
@@ -209,6 +216,7 @@ class _Raw:
     names: Sequence[str]
     take: Callable[[str], Values | None]  # values of a column, None if there is no such column
     broken: list[Rejected]
+    n_mended: int = 0
 
     def where(self, row: int) -> str:
         return f"{self.path}, {self.unit} {self.positions[row]}"
@@ -272,7 +280,43 @@ def read_imports(paths: Sequence[Path], options: Options) -> Imported:
         rows = rows.assign(sample_id=rows.sort_values("sample_id").groupby(list(IDENTITY)).cumcount())
     _refuse_checkpoints(rows)
     counts, rollouts, notes = (_make_tables if kind == "draws" else _make_counts)(rows, options.study)
+    notes += [
+        f"{source.n_mended:,} rows of {source.path.name} hold halves of characters (lone surrogates), which no "
+        "file can keep: each has become U+FFFD, the replacement character."
+        for source in sources
+        if source.n_mended
+    ]
     return Imported(counts, rollouts, tuple(sources), tuple(rejected), tuple(notes))
+
+
+def read_draws(path: Path, study: str) -> pd.DataFrame:
+    """Read one file of draws as it is, for reading and not for counting: nothing but what a row says.
+
+    Parameters
+    ----------
+    path
+        As for `read_imports`.
+    study
+        Name that the rows are kept under, and their benchmark where the file names none.
+
+    Returns
+    -------
+    One row per draw, in the order of the file: arm, problem_id, status (the grade), study, benchmark, checkpoint, and
+    the other columns of `DRAW_FIELDS` that the file has. Draws are not numbered; a text that is missing is empty.
+
+    Raises
+    ------
+    ImportFailed
+        If the file cannot be read, holds counts, or a row breaks a rule.
+    """
+    table, source, broken = _read_file(_open(path), "", Options(study))
+    if broken:
+        raise ImportFailed(_describe(broken))
+    if source.kind == "counts":
+        raise ImportFailed(
+            f"{path} holds counts, and nothing of single draws. Give a file with one row per draw."
+        )
+    return table.drop(columns="_where").rename(columns={"correct": "status"}).assign(study=study)
 
 
 def _read_file(raw: _Raw, arm: str, options: Options) -> tuple[pd.DataFrame, Source, list[Rejected]]:
@@ -315,7 +359,7 @@ def _read_file(raw: _Raw, arm: str, options: Options) -> tuple[pd.DataFrame, Sou
         name: f"{value!r} for every row" for name, value in fixed.items()
     }
     unused = tuple(name for name in raw.names if name not in {t.split(".")[0] for t in found.values()})
-    return table, Source(raw.path, kind, len(table), taken, unused), [*raw.broken, *broken]
+    return table, Source(raw.path, kind, len(table), taken, unused, raw.n_mended), [*raw.broken, *broken]
 
 
 def _match(raw: _Raw, columns: Mapping[str, str], fixed: Mapping[str, str]) -> tuple[Kind, dict[str, str]]:
@@ -380,7 +424,9 @@ def _read_column(name: str, called: str, values: Values, reasons: dict[int, list
 
 def _read_name(value: Any) -> str:
     if isinstance(value, str):
-        if not value.strip():
+        if not value.strip() or len(value) > MAX_NAME_CHARS or "\n" in value or "\t" in value:
+            raise ValueError
+        if show_controls(value) != value:
             raise ValueError
         return value
     return str(_read_whole(value))
@@ -427,7 +473,11 @@ def _read_flag(value: Any) -> bool:
     return {"correct": True, "wrong": False}[_read_grade(value)]
 
 
-_NAME = (_read_name, "a name: text that is not empty, or a whole number")
+_NAME = (
+    _read_name,
+    f"a name: a line of text, not empty, of at most {MAX_NAME_CHARS:,} characters and none of them a control "
+    "character, or a whole number",
+)
 _TEXT = (_read_text, "text")
 _WHOLE = (_read_whole, "a whole number, 0 or more")
 _SIZE = (_read_size, "a number, 0 or more")
@@ -602,6 +652,7 @@ def _open(path: Path) -> _Raw:
         zlib.error,
         csv.Error,
         ValueError,
+        RecursionError,
     ) as error:
         raise ImportFailed(
             f"{path} cannot be read as {suffix}: {error}. If the file is whole and only named otherwise, rename it; "
@@ -616,6 +667,9 @@ def _read_bytes(path: Path) -> bytes:
 def _from_records(
     path: Path, unit: str, positions: Sequence[Any], records: list[dict[str, Any]], broken: list[Rejected]
 ) -> _Raw:
+    torn = [row for row, record in enumerate(records) if not is_whole(record)]
+    for row in torn:
+        records[row] = mend(records[row])
     names = list(dict.fromkeys(chain.from_iterable(records)))
 
     def take(name: str) -> Values | None:
@@ -624,7 +678,7 @@ def _from_records(
         values = [_dig(record, name) for record in records] if "." in name else []
         return values if any(value is not None for value in values) else None
 
-    return _Raw(path, unit, positions, names, take, broken)
+    return _Raw(path, unit, positions, names, take, broken, len(torn))
 
 
 def _dig(record: Any, name: str) -> Any:
@@ -642,7 +696,7 @@ def _read_jsonl(path: Path) -> _Raw:
             continue
         try:
             record = json.loads(line.decode())
-        except ValueError as error:  # of broken text and of broken JSON alike
+        except (ValueError, RecursionError) as error:  # of broken text and of broken JSON alike
             why = f"the line is not JSON ({error})"
         else:
             if isinstance(record, dict):
@@ -657,7 +711,7 @@ def _read_jsonl(path: Path) -> _Raw:
 def _read_json(path: Path) -> _Raw:
     try:
         data = json.loads(_read_bytes(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ImportFailed(
             f"{path} is not JSON ({error}). If it has one record a line, name it .jsonl."
         ) from None
@@ -687,7 +741,7 @@ def _from_inspect(path: Path, log: Any, samples: Iterable[tuple[Any, Any]]) -> _
             whole = json.loads(sample) if isinstance(sample, bytes) else sample
             records.append(_inspect_record(whole, log))
             positions.append(position)
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
             why = f"it is not a sample of an Inspect AI log ({error})"
             broken.append(Rejected(f"{path}, sample {position}", why, str(position)))
     return _from_records(path, "sample", positions, records, broken)

@@ -6,6 +6,7 @@ have been saved; the line says how long the other two files were. A killed run g
 line, cuts the files to those lengths, and goes on as if it had never gone further.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
@@ -152,6 +153,20 @@ def read_checkpoints(folder: Path) -> list[Checkpoint]:
     names = [field.name for field in fields(Checkpoint)]
     lines = read_lines(folder / "checkpoints.jsonl")[0]
     return [Checkpoint(**{name: line[name] for name in names}) for line in lines]
+
+
+def read_checkpoints_file(path: Path) -> list[Checkpoint]:
+    """Return the checkpoints that a training run listed in its `checkpoints.json`.
+
+    Raises
+    ------
+    TrainError
+        If the file is no such list.
+    """
+    try:
+        return [Checkpoint(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise TrainError(f"{path} is no list of checkpoints: {error}") from None
 
 
 def read_metrics(folder: Path) -> pd.DataFrame:

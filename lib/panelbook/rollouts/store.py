@@ -28,6 +28,7 @@ import pandas as pd
 
 from panelbook.errors import BookError
 from panelbook.rollouts.schema import ROLLOUTS_COLUMNS, ROLLOUTS_KEY, check_rollouts
+from panelbook.text import mend
 
 LOCK_WAIT_S = 10.0
 """How long to wait for another writer: a notebook kernel outlives its killed parent by a second or two."""
@@ -161,7 +162,8 @@ def read_lines(path: Path) -> tuple[list[Record], Torn | None]:
 
     Returns
     -------
-    The whole lines, and the last one if it was cut off. The file stays as it is.
+    The whole lines, lone surrogates in their texts replaced (`panelbook.text.mend`), and the last one if it was
+    cut off. The file stays as it is.
 
     Raises
     ------
@@ -250,9 +252,9 @@ def _parse(line: bytes) -> Record | None:
         return None
     try:
         record = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets a thousand deep are no draw either
         return None
-    return record if isinstance(record, dict) else None
+    return mend(record) if isinstance(record, dict) else None
 
 
 def _check_draw(record: Record, where: str, seen: dict[tuple[Any, ...], str]) -> None:

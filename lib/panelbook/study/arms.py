@@ -50,7 +50,8 @@ _NO_PANEL_INTEGER_FRAME = (
     "<answer>...</answer> tags.\n\nAssistant: "
 )
 
-_ANSWER = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
+_OPEN_ANSWER = "<answer>"
+_CLOSE_ANSWER = "</answer>"
 
 
 class ChatTokenizer(Protocol):
@@ -160,24 +161,22 @@ class Arm:
         if self.frame is None:
             return self._parse_chat(completion)
         if self.open_tag is None or self.close_tag is None:
-            found = _ANSWER.search(completion)
-            answer = _text_or_none(found.group(1)) if found else None
-            before = completion[: found.start()] if found else completion.partition("<answer>")[0]
+            before, _, after = completion.partition(_OPEN_ANSWER)
+            answer = _closed_answer(after)
             return Parsed(_text_or_none(before), answer, tag_valid=answer is not None)
         return self._parse_tagged(completion, self.open_tag, self.close_tag)
 
     def _parse_tagged(self, completion: str, open_tag: str, close_tag: str) -> Parsed:
         """Find the first block that an answer follows; failing that, the pieces, marked as not valid."""
         _, opened, body = completion.partition(open_tag)
-        pair = re.search(re.escape(close_tag) + r"\s*" + _ANSWER.pattern, body, re.DOTALL) if opened else None
+        pair = re.search(rf"{re.escape(close_tag)}\s*{_OPEN_ANSWER}", body) if opened else None
         if pair:
-            reasoning, answer = _text_or_none(body[: pair.start()]), _text_or_none(pair.group(1))
+            reasoning, answer = _text_or_none(body[: pair.start()]), _closed_answer(body[pair.end() :])
             if reasoning and answer:
                 return Parsed(reasoning, answer, tag_valid=True)
-        loose = _ANSWER.search(completion)
         return Parsed(
             reasoning=_text_or_none(re.split(re.escape(close_tag) + "|</?answer>", body, maxsplit=1)[0]),
-            answer=_text_or_none(loose.group(1)) if loose else None,
+            answer=_closed_answer(completion.partition(_OPEN_ANSWER)[2]),
             tag_valid=False,
         )
 
@@ -209,6 +208,15 @@ def reward(correct: bool, tag_valid: bool, tag_coef: float = 0.2) -> float:
     0.8
     """
     return float(correct) + tag_coef * (float(tag_valid) - 1.0)
+
+
+def _closed_answer(after: str) -> str | None:
+    """Return what stands before the first ``</answer>``, stripped; None if it is not closed, or blank.
+
+    Not one expression for both tags: tried anew at each ``<answer>``, it takes hours on a megabyte of them.
+    """
+    answer, closed, _ = after.partition(_CLOSE_ANSWER)
+    return _text_or_none(answer) if closed else None
 
 
 def _text_or_none(text: str) -> str | None:

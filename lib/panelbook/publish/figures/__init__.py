@@ -35,6 +35,7 @@ from panelbook.publish.figures.passk import (
     draw_pass_curves,
     draw_summary_differences,
 )
+from panelbook.publish.figures.places import draw_places
 from panelbook.publish.figures.simulation import draw_coverage, draw_power, power_sizes
 from panelbook.publish.figures.spread import draw_paired_spread, draw_spread_against_accuracy
 from panelbook.publish.figures.style import (
@@ -84,6 +85,7 @@ __all__ = [
     "draw_objectives",
     "draw_paired_spread",
     "draw_pass_curves",
+    "draw_places",
     "draw_power",
     "draw_pretraining",
     "draw_specification_curve",

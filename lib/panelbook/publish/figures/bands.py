@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import (
     BAND_LABELS,
     BANDS,
@@ -18,6 +19,7 @@ from panelbook.publish.figures.style import (
 )
 
 
+@keeps_data
 def draw_joint_bands(joint: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the 3 x 3 table of band pairs with its counts.
 
@@ -46,6 +48,7 @@ def draw_joint_bands(joint: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_band_shares(shares: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the share of the variance band by source for both arms, with intervals.
 
@@ -73,6 +76,7 @@ def draw_band_shares(shares: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_mixed_share(mixed: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the expected share of mixed groups against the group size.
 
@@ -92,6 +96,7 @@ def draw_mixed_share(mixed: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_group_sizes(mixed: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the share of mixed groups against the group size: counted sizes filled, modelled ones open.
 
@@ -135,6 +140,7 @@ def draw_group_sizes(mixed: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_difference_parts(parts: pd.DataFrame) -> Figure:
     """Draw a difference and the parts that it splits into, a row each, with intervals.
 
@@ -155,6 +161,7 @@ def draw_difference_parts(parts: pd.DataFrame) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_matched_strata(strata: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw both arms' shares of mixed groups at equal success in the sorting draws, and below it who has such problems.
 

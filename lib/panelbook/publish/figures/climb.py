@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, WIDTH, stack, style_of
 
 OBJECTIVE_STYLES = [
@@ -20,6 +21,7 @@ OBJECTIVE_STYLES = [
 """Colour, marker and line of training runs of one arm, in order."""
 
 
+@keeps_data
 def draw_trajectory(overall: pd.DataFrame, by_source: pd.DataFrame, arm: str) -> Figure:
     """Draw held-out accuracy against training steps: all problems, then each source.
 
@@ -60,6 +62,7 @@ def draw_trajectory(overall: pd.DataFrame, by_source: pd.DataFrame, arm: str) ->
     return fig
 
 
+@keeps_data
 def draw_training(
     training: pd.DataFrame, smooth: pd.DataFrame, columns: Sequence[tuple[str, str]], arm: str = "panel"
 ) -> Figure:
@@ -93,6 +96,7 @@ def draw_training(
     return fig
 
 
+@keeps_data
 def draw_pretraining(curve: pd.DataFrame) -> Figure:
     """Draw the loss of pretraining against tokens.
 
@@ -110,6 +114,7 @@ def draw_pretraining(curve: pd.DataFrame) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_accuracy_by_level(points: pd.DataFrame, arm: str) -> Figure:
     """Draw the share of right draws by source, one marker for each level, with intervals.
 
@@ -143,6 +148,7 @@ def draw_accuracy_by_level(points: pd.DataFrame, arm: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_heldout(curve: pd.DataFrame, arm: str) -> Figure:
     """Draw held-out pass@k of one training run against updates, a line for each k.
 
@@ -159,6 +165,7 @@ def draw_heldout(curve: pd.DataFrame, arm: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_matched_climb(curve: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw held-out pass@k of both arms: the smallest k against updates and tokens, the largest against updates.
 
@@ -186,6 +193,7 @@ def draw_matched_climb(curve: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_objectives(curve: pd.DataFrame, names: Sequence[str]) -> Figure:
     """Draw held-out pass@k of runs that differ in what they were trained for: small k above, large k below.
 

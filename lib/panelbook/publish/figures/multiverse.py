@@ -8,12 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
 UNCLEAR = "#b5b5b5"
 CHOSEN = "#CC79A7"
 
 
+@keeps_data
 def draw_specification_curve(
     specifications: pd.DataFrame,
     choices: Sequence[str],
@@ -78,6 +80,7 @@ def draw_specification_curve(
     return fig
 
 
+@keeps_data
 def draw_explained(explained: pd.DataFrame) -> Figure:
     """Draw the share of the variance of the ranks of effects that each choice explains, with its interval.
 
@@ -96,6 +99,7 @@ def draw_explained(explained: pd.DataFrame) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_measures(measures: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw what each measure says: the relative difference, and the share of problems.
 
@@ -121,6 +125,7 @@ def draw_measures(measures: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_strata(tables: dict[str, pd.DataFrame], first: str, second: str) -> Figure:
     """Draw the mean distance of both arms among pairs of each kind, one panel for each way to tell kinds apart.
 
@@ -148,6 +153,7 @@ def draw_strata(tables: dict[str, pd.DataFrame], first: str, second: str) -> Fig
     return fig
 
 
+@keeps_data
 def draw_frontier(frontier: pd.DataFrame) -> Figure:
     """Draw spread against accuracy of every arm and checkpoint, an arrow along each training run.
 

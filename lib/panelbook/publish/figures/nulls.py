@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
 NULL_STYLES = {  # null -> label, colour, marker; in the order in which they stand beside each other
@@ -27,6 +28,7 @@ BUCKET_LABELS = {
 }
 
 
+@keeps_data
 def draw_null_closure(observed: pd.DataFrame, nulls: pd.DataFrame) -> Figure:
     """Draw the observed closure up to every k against the bands of the nulls, one panel for each scale.
 
@@ -77,6 +79,7 @@ def draw_null_closure(observed: pd.DataFrame, nulls: pd.DataFrame) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_hard_problems(buckets: pd.DataFrame, saves: pd.DataFrame, failing: str, saving: str) -> Figure:
     """Draw pass@m by how often the other arm solved a problem and, below, the saves in both directions.
 

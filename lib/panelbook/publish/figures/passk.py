@@ -5,9 +5,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, OTHER_ARM, draw_band, set_log2_axis, stack, style_of
 
 
+@keeps_data
 def draw_pass_curves(curve: pd.DataFrame, gap: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw pass@k of both arms and, below, their paired gap; bands are intervals from resampled problems.
 
@@ -35,6 +37,7 @@ def draw_pass_curves(curve: pd.DataFrame, gap: pd.DataFrame, first: str, second:
     return fig
 
 
+@keeps_data
 def draw_envelopes(curves: pd.DataFrame, first: str, second: str, tau: float) -> Figure:
     """Draw for each arm the two envelopes, pass@k above and pass^k below, with the rules that lie between them.
 
@@ -84,6 +87,7 @@ def draw_envelopes(curves: pd.DataFrame, first: str, second: str, tau: float) ->
     return fig
 
 
+@keeps_data
 def draw_model_curves(unbiased: pd.DataFrame, model: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw for each arm the unbiased pass@k with its intervals, and the curve of the model beyond the draws.
 
@@ -146,6 +150,7 @@ def draw_model_curves(unbiased: pd.DataFrame, model: pd.DataFrame, first: str, s
     return fig
 
 
+@keeps_data
 def draw_summary_differences(differences: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the difference of two arms under each summary with its interval, marked as the arm that is ahead.
 

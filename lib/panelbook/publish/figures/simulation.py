@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, stack
 
 SIZE_STYLES = (("#56B4E9", "v"), ("#009E73", "^"), ("#E69F00", "s"), ("#0072B2", "o"))
@@ -23,6 +24,7 @@ LINES = (
 )
 
 
+@keeps_data
 def draw_coverage(table: pd.DataFrame, kept: tuple[float, float], nominal: float) -> Figure:
     """Draw how often the intervals of each estimator contain the truth, one dot for each number of problems.
 
@@ -70,6 +72,7 @@ def _draw_part(ax: Axes, table: pd.DataFrame, sizes: Sequence[int], order: Seque
     ax.set_ylim(-0.6, len(titles) - 0.4)
 
 
+@keeps_data
 def draw_power(curves: pd.DataFrame, designs: pd.DataFrame, wanted: float) -> Figure:
     """Draw power against the number of problems, with the design that each comparison had.
 

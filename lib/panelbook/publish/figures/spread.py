@@ -5,9 +5,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from panelbook.publish.downloads import keeps_data
 from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
 
+@keeps_data
 def draw_paired_spread(spread: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the spread of each problem under both arms, and the distribution of the paired differences.
 
@@ -41,6 +43,7 @@ def draw_paired_spread(spread: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_spread_against_accuracy(table: pd.DataFrame) -> Figure:
     """Draw each arm's mean spread against its pass@1, with both intervals.
 

@@ -16,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
+from panelbook.publish.downloads import carry_data
+
 WIDTH = 5.2
 """Inches. At 96 dots per inch this fits a phone without shrinking the letters below 8 points."""
 
@@ -39,7 +41,10 @@ BAND_COLOURS = {"all_zero": "#bdbdbd", "variance_band": "#E69F00", "all_one": "#
 
 
 def use_theme() -> None:
-    """Set the look of every figure of a notebook, and make its SVG repeatable byte by byte."""
+    """Set the look of every figure of a notebook, and make its files repeatable byte by byte.
+
+    A page shows the SVG; the PNG, of twice its size, and the data as CSV are there to take away.
+    """
     sns.set_theme(
         style="ticks", font="DejaVu Sans", rc={"axes.spines.top": False, "axes.spines.right": False}
     )
@@ -57,7 +62,8 @@ def use_theme() -> None:
             "svg.hashsalt": "panelbook",
         }
     )
-    set_matplotlib_formats("svg", metadata={"Date": None})
+    set_matplotlib_formats("svg", "png2x", metadata={"Date": None})
+    carry_data()
 
 
 def stack(

@@ -6,9 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
+from panelbook.publish.downloads import keep, keeps_data
 from panelbook.publish.figures.style import GREY, INK, stack, style_of
 
 
+@keeps_data
 def draw_length_pairs(counts: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw each problem's mean completion length under one arm against the other, on log axes.
 
@@ -41,6 +43,7 @@ def draw_length_pairs(counts: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_length_buckets(buckets: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the mean and the median length of both arms in each correctness bucket of paired draws.
 
@@ -86,6 +89,7 @@ def draw_length_buckets(buckets: pd.DataFrame, first: str, second: str) -> Figur
     return fig
 
 
+@keeps_data
 def draw_cost(cost: pd.DataFrame) -> Figure:
     """Draw tokens per correct answer by arm; an arm without an interval is drawn as an open marker.
 
@@ -121,6 +125,7 @@ def draw_cost(cost: pd.DataFrame) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_budget_curves(
     panels: dict[str, tuple[pd.DataFrame, tuple[float, float | None, float | None] | None]],
     first: str,
@@ -176,9 +181,11 @@ def draw_budget_curves(
         _set_token_axis(ax)
     axs[0].legend(loc="lower right")
     axs[-1].set_xlabel("tokens per problem")
-    return fig
+    changes = [(label, *mark) for label, (_, mark) in panels.items() if mark is not None]
+    return keep(fig, {"lead changes": pd.DataFrame(changes, columns=["panel", "budget", "low", "high"])})
 
 
+@keeps_data
 def draw_cap_sensitivity(caps: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw what the draws of both arms would be worth under every lower token limit.
 
@@ -211,6 +218,7 @@ def draw_cap_sensitivity(caps: pd.DataFrame, first: str, second: str) -> Figure:
     return fig
 
 
+@keeps_data
 def draw_mean_lengths(counts: pd.DataFrame, first: str, second: str) -> Figure:
     """Draw the share of problems whose mean length is below each length, with the token limit of either arm.
 
