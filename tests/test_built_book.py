@@ -1,6 +1,8 @@
 """The rendered book, read as files: complete, self-contained, and true to its results."""
 
+import csv
 import html
+import io
 import json
 import re
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Built, run_panelbook
+from PIL import Image
 
 from panelbook.measure.uncertainty import EXACT
 from panelbook.pipeline.stages import plan
@@ -81,6 +84,45 @@ def test_every_figure_is_numbered_captioned_and_described(book):
             assert alt, f"{run.id}: a figure has no alternative text"
             assert len(alt.group(1)) > 40, f"{run.id}: a figure has no alternative text"
     assert n_figures >= 20
+
+
+def test_every_figure_and_table_can_be_taken_away(book):
+    n_figures = n_tables = 0
+    for run, page, _ in chapter_results(book):
+        links = re.findall(r'<a href="\.\./(downloads/[^"]+)" download aria-label="([^"]+)"', page)
+        for path, label in links:
+            content = (book.html / path).read_bytes()
+            if path.endswith(".csv"):
+                rows = list(csv.reader(io.StringIO(content.decode("utf-8"), newline="")))
+                assert len(rows) >= (2 if "/fig-" in path else 1), path
+                assert {len(row) for row in rows} == {len(rows[0])}, path
+                assert b"\r\n" not in content, path
+            elif path.endswith(".png"):
+                with Image.open(io.BytesIO(content)) as image:
+                    image.load()
+                    assert image.width > 900, path
+            elif path.endswith(".svg"):
+                assert b"</svg>" in content, path
+            assert label.split(" of ")[1], path
+        names = re.findall(r'<figure\b[^>]*\bid="([^"]+)"', page)
+        n_figures += len(names)
+        for name in names:
+            offered = {path.rpartition(".")[2] for path, label in links if label.endswith(f" of {name}")}
+            assert offered == {"svg", "png", "csv"}, f"{run.id}: {name} offers {offered}"
+        if names:
+            assert f"panelbook run {run.id} --profile smoke" in visible(page), run.id
+        tables = [path for path, _ in links if "/table-" in path]
+        n_tables += len(tables)
+        shown = re.findall(r'<div class="output text_html">(.*?)(?=<div class="cell|</section>)', page, re.S)
+        bare = [
+            text[:200] for text in shown if "<table" in text and "takeaway" not in text and "dial" not in text
+        ]
+        assert bare == [], f"{run.id}: a table has no CSV"
+    assert n_figures >= 20
+    assert n_tables >= 80
+    for name in ("headline", "live"):
+        assert (book.html / "downloads" / f"{name}.csv").stat().st_size > 500
+        assert f'href="downloads/{name}.csv"' in (book.html / "intro.html").read_text(encoding="utf-8")
 
 
 def test_prose_quotes_the_stored_results(book):

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hostile import HOSTILE, MARKER
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from panelbook.publish.explorer import explore, rollout_id, write_explorer
 
@@ -159,8 +159,12 @@ def label(page: Page, side: str) -> str:
     return pane(page, side).get_attribute("aria-label")
 
 
-def count(page: Page) -> str:
-    return page.locator(".order .count b").inner_text()
+def expect_count(page: Page, count: str) -> None:
+    expect(page.locator(".order .count b")).to_have_text(count)
+
+
+def expect_label(page: Page, side: str, part: str) -> None:
+    expect(pane(page, side)).to_have_attribute("aria-label", re.compile(re.escape(part)))
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -200,21 +204,21 @@ def test_axe_finds_nothing_serious(written, open_page, look, hash_):
 def test_filters_narrow_the_list_and_reset(written, open_page):
     page, complaints = open_page(written)
     page.wait_for_selector(".reasoning")
-    assert count(page) == "36"
+    expect_count(page, "36")
     page.locator(".sieve summary").click()
     page.get_by_label("correct", exact=False).first.check(force=True)
-    assert count(page) == "2"
+    expect_count(page, "2")
     assert page.locator(".item").count() == 2
     page.locator(".value", has_text="base").locator("input").check(force=True)
-    assert count(page) == "1"
+    expect_count(page, "1")
     assert "status=correct" in page.url and "checkpoint=base" in page.url
     page.get_by_role("button", name="Reset filters").click()
-    assert count(page) == "36"
+    expect_count(page, "36")
     page.get_by_label("Outcome of the problem").select_option("only:panel")
-    assert count(page) == "12"
+    expect_count(page, "12")
     page.get_by_label("Outcome of the problem").select_option("")
     page.locator(".range input").first.fill("42")
-    assert count(page) == "4"
+    expect_count(page, "4")
     assert complaints == []
 
 
@@ -222,7 +226,7 @@ def test_search_reads_the_texts(written, open_page):
     page, complaints = open_page(written)
     page.keyboard.press("/")
     page.keyboard.type("WALRUS")
-    page.wait_for_function("document.querySelector('.order .count b').innerText === '18'")
+    expect_count(page, "18")
     assert pane(page, "left").locator("mark").inner_text() == "walrus"
     page.keyboard.press("Escape")
     assert page.evaluate("document.activeElement === document.body")
@@ -245,7 +249,7 @@ def test_a_link_restores_the_whole_view(written, open_page):
     assert page.get_by_label("Sort by").input_value() == "tokens"
     assert page.locator(".map canvas").is_visible()
     assert "<mutipersonaDebate>" in pane(page, "left").locator(".raw").inner_text()
-    page.wait_for_function("document.querySelector('.order .count b').innerText === '12'")
+    expect_count(page, "12")
     again, _ = open_page(written, "#" + page.url.partition("#")[2])
     assert label(again, "right") == label(page, "right")
     assert again.url == page.url
@@ -268,12 +272,12 @@ def test_back_and_forward(written, open_page):
     page.wait_for_selector(".reasoning")
     start = label(page, "left")
     page.keyboard.press("p")
-    page.wait_for_function("document.querySelector('.pane').getAttribute('aria-label').includes('sum-1')")
+    expect_label(page, "left", "sum-1")
     page.go_back()
-    page.wait_for_function("document.querySelector('.pane').getAttribute('aria-label').includes('sum-2')")
+    expect_label(page, "left", "sum-2")
     assert label(page, "left") == start
     page.go_forward()
-    page.wait_for_function("document.querySelector('.pane').getAttribute('aria-label').includes('sum-1')")
+    expect_label(page, "left", "sum-1")
 
 
 def test_keys(written, open_page):
@@ -290,23 +294,23 @@ def test_keys(written, open_page):
         ("p", "left", "sum-1, panel"),
     ):
         page.keyboard.press(key)
-        page.wait_for_timeout(30)
-        assert said in label(page, side), key
+        expect_label(page, side, said)
     page.keyboard.press("m")
-    assert page.locator(".map").is_visible()
+    expect(page.locator(".map")).to_be_visible()
     page.keyboard.press("m")
-    assert page.locator(".map").count() == 0
+    expect(page.locator(".map")).to_have_count(0)
     page.keyboard.press("r")
-    assert page.locator(".raw").count() == 2
+    expect(page.locator(".raw")).to_have_count(2)
     page.keyboard.press("?")
-    assert page.locator("dialog").is_visible()
+    expect(page.locator("dialog")).to_be_visible()
+    before = label(page, "left")
     page.keyboard.press("j")  # the page behind a dialog keeps still
     page.keyboard.press("Escape")
-    assert page.locator("dialog").count() == 0
-    assert "sum-1" in label(page, "left")
+    expect(page.locator("dialog")).to_have_count(0)
+    assert label(page, "left") == before
     page.locator(".list").focus()
     page.keyboard.press("End")
-    assert page.locator('.item[aria-selected="true"]').get_attribute("aria-posinset") == "36"
+    expect(page.locator('.item[aria-selected="true"]')).to_have_attribute("aria-posinset", "36")
     assert page.locator(".list").get_attribute("aria-activedescendant") == page.locator(
         '.item[aria-selected="true"]'
     ).get_attribute("id")
@@ -321,11 +325,11 @@ def test_map_opens_what_is_clicked_or_chosen_by_key(written, open_page):
     # Places run from (0, 1) to (35, 0), and the page keeps one scale: the first draw lies at the left edge.
     scale = (box["width"] - 2 - 32) / 35
     page.mouse.click(box["x"] + 1 + 16, box["y"] + box["height"] / 2 - scale / 2)
-    page.wait_for_function("document.querySelector('.pane').getAttribute('aria-label').includes('sum-0, panel, base, draw 0')")
+    expect_label(page, "left", "sum-0, panel, base, draw 0")
     canvas.focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Enter")
-    page.wait_for_function("document.querySelector('.pane').getAttribute('aria-label').includes('sum-0, panel, base, draw 1')")
+    expect_label(page, "left", "sum-0, panel, base, draw 1")
     assert "36 of 36 rollouts with a place" in page.locator("#map-words").inner_text()
     assert complaints == []
 
@@ -337,7 +341,7 @@ def test_a_neighbour_opens_in_the_other_pane(written, open_page):
     entry = pane(page, "left").locator(".neighbours li button")
     assert "0.125" in entry.inner_text()
     entry.click()
-    assert "sum-2, think, base, draw 1" in label(page, "right")
+    expect_label(page, "right", "sum-2, think, base, draw 1")
     assert "sum-2, panel, base, draw 1" in label(page, "left")
 
 
@@ -412,7 +416,8 @@ def test_hostile_texts_stay_texts(hostile_page, open_page):
     page.wait_for_selector(".pane")
     problems = len({item.name for item in HOSTILE}) + 6
     for number in range(problems):
-        page.wait_for_function("document.querySelectorAll('.pane :is(.text, .absent, .trouble)').length >= 2")
+        for side in ("left", "right"):
+            pane(page, side).locator(".text, .absent, .trouble").first.wait_for(state="attached")
         if number % 10 == 0:
             page.keyboard.press("r")
         assert page.evaluate(INJECTED) == CLEAN, page.locator(".problem h2").inner_text()
@@ -476,7 +481,7 @@ def test_a_broken_shard_is_named_and_the_rest_works(folder, open_page, content, 
     page, _ = open_page(folder / "index.html")
     page.wait_for_selector(f".trouble >> text={message}")
     page.keyboard.press("j")
-    assert "draw 2" in label(page, "left")
+    expect_label(page, "left", "draw 2")
     assert "42 of at most 99" in pane(page, "left").locator(".facts").inner_text()
     shard.write_text(whole)
     pane(page, "left").get_by_role("button", name="Try again").click()
@@ -516,7 +521,7 @@ def test_an_empty_index_opens(folder, open_page):
     page.wait_for_selector("text=There is no rollout here")
     for key in ("j", "n", "1", "m", "m"):
         page.keyboard.press(key)
-    assert count(page) == "0"
+    expect_count(page, "0")
     assert complaints == []
 
 

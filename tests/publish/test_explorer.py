@@ -231,8 +231,13 @@ class TestWriteExplorer:
         assert columns["sample"] == [0, 1, 0]
         assert [index["statuses"][i] for i in columns["status"]] == ["correct", "wrong", "ungraded"]
         assert [row["text"] for row in rows] == ["a", "", "b"]
-        assert columns["tokens"] == [0, 0, 0]
-        assert columns["seed"] == columns["temperature"] == columns["predicted"] == [None] * 3
+        assert (
+            columns["tokens"]
+            == columns["seed"]
+            == columns["temperature"]
+            == columns["predicted"]
+            == [None] * 3
+        )
         assert index["problems"] == [{"id": "1", "benchmark": 0, "source": 0, "question": None, "gold": None}]
 
     def test_a_draw_as_long_as_its_limit_was_cut_off(self, write):

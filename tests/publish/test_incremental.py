@@ -2,9 +2,10 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import pytest
-from test_pages import STAMP, TABLE, chapters, make_chapter, make_page
+from test_pages import STAMP, TABLE, chapters, make_chapter, make_page, write_checkout
 
 from panelbook.errors import BookError
 from panelbook.publish.incremental import render_pages, sync_tree
@@ -40,6 +41,12 @@ class TestSync:
 
 
 @pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """Return a checkout with two hand-written pages."""
+    return write_checkout(tmp_path_factory.mktemp("incremental") / "checkout")
+
+
+@pytest.fixture(scope="module")
 def made(tmp_path_factory, project):
     """Return staged tree, HTML and log of a book that was rendered once."""
     build = tmp_path_factory.mktemp("incremental") / "build"
@@ -53,16 +60,16 @@ def made(tmp_path_factory, project):
 def stage_variant(project, source, text="A sentence."):
     """Stage the same book with a variant's page at its end."""
     page = make_page(f"(ch-draw)=\n# Does draw work?\n\n{text}")
+    del page.cells[-1]
     variant = make_chapter("draw", "one--n-3", page)
     fresh = source.with_name("fresh")
-    from dataclasses import replace
-
     variant = replace(variant, appended=True, note="::::{admonition} A variant\nOf n.\n::::")
     stage_book(project, fresh, [*chapters(), variant], TABLE, STAMP)
     sync_tree(fresh, source)
     return variant.name
 
 
+@pytest.mark.slow
 class TestPages:
     def test_the_page_is_added_and_the_others_stay_byte_by_byte(self, project, made):
         source, html_dir, log = made

@@ -1,5 +1,6 @@
 """From runs to pages: the table of contents, labels that stay unique, the footer, and a build that fails whole."""
 
+import dataclasses
 import html
 import re
 import shutil
@@ -52,20 +53,27 @@ class TestToc:
     def expand(self, text):
         return expand_toc(yaml.safe_load(text), list(self.CHAPTERS))
 
-    def test_a_stage_becomes_one_entry_for_each_of_its_pages_in_their_order(self):
+    def test_the_first_page_of_a_stage_is_its_question_and_the_others_lie_below_it(self):
         expanded = self.expand("[{file: intro}, {stage: a}, {file: end}]")
         assert expanded == [
             {"file": "intro"},
-            {"file": "chapters/10_a-one"},
-            {"file": "chapters/10_a-two"},
+            {
+                "file": "chapters/10_a-one",
+                "title": "Does a work?",
+                "sections": [{"file": "chapters/10_a-two", "title": "the two group"}],
+            },
             {"file": "end"},
         ]
+
+    def test_an_entry_may_give_its_question_a_shorter_title(self):
+        (entry,) = self.expand("[{stage: b, title: B}]")
+        assert entry == {"file": "chapters/10_b-one", "title": "B"}
 
     def test_stages_are_found_at_any_depth(self):
         expanded = self.expand("{root: intro, parts: [{caption: A, chapters: [{stage: b}]}]}")
         assert expanded == {
             "root": "intro",
-            "parts": [{"caption": "A", "chapters": [{"file": "chapters/10_b-one"}]}],
+            "parts": [{"caption": "A", "chapters": [{"file": "chapters/10_b-one", "title": "Does b work?"}]}],
         }
 
     def test_a_part_that_is_left_without_a_page_is_left_out(self):
@@ -77,13 +85,14 @@ class TestToc:
     def test_an_entry_may_take_the_pages_of_one_kind_of_study(self):
         chapters = [make_chapter("a", "one"), make_chapter("a", "two", study="mine")]
         toc = yaml.safe_load("[{stage: a, of: live}, {file: x}, {stage: a, of: published}, {stage: a}]")
-        assert [entry["file"] for entry in expand_toc(toc, chapters)] == [
+        expanded = expand_toc(toc, chapters)
+        assert [entry["file"] for entry in expanded] == [
             "chapters/10_a-two",
             "x",
             "chapters/10_a-one",
             "chapters/10_a-one",
-            "chapters/10_a-two",
         ]
+        assert [entry["file"] for entry in expanded[-1]["sections"]] == ["chapters/10_a-two"]
 
     def test_a_part_without_pages_is_left_out(self):
         toc = yaml.safe_load(
@@ -178,10 +187,8 @@ class TestFooter:
         assert html.unescape(text).count(evil) == 3
 
 
-@pytest.fixture
-def project(tmp_path):
-    """Return a checkout with two hand-written pages and the project's own configuration."""
-    root = tmp_path / "checkout"
+def write_checkout(root):
+    """Write a checkout with two hand-written pages and the project's own configuration."""
     (root / "book").mkdir(parents=True)
     (root / "book" / "_toc.yml").write_text(
         "format: jb-book\nroot: intro\nchapters:\n- stage: draw\n- file: methods\n", encoding="utf-8"
@@ -195,6 +202,12 @@ def project(tmp_path):
     (root / "book" / "references.bib").write_text("", encoding="utf-8")
     shutil.copy(Project.find().root / "_config.yml", root)
     return Project(root.resolve())
+
+
+@pytest.fixture
+def project(tmp_path):
+    """Return a fresh checkout."""
+    return write_checkout(tmp_path / "checkout")
 
 
 def chapters():
@@ -214,12 +227,14 @@ class TestStage:
         self.stage(project, tmp_path)
         staged = tmp_path / "staged"
         toc = yaml.safe_load((staged / "_toc.yml").read_text(encoding="utf-8"))
-        assert toc["chapters"] == [
-            {"file": "chapters/10_draw-one"},
-            {"file": "chapters/10_draw-two"},
-            {"file": "methods"},
+        question, methods = toc["chapters"]
+        (other,) = question["sections"]
+        assert [entry["file"] for entry in (question, other, methods)] == [
+            "chapters/10_draw-one",
+            "chapters/10_draw-two",
+            "methods",
         ]
-        for entry in toc["chapters"]:
+        for entry in (question, other, methods):
             assert list(staged.glob(f"{entry['file']}.*"))
         assert (staged / "generated" / "table.md").read_text(encoding="utf-8") == TABLE["table.md"]
         config = yaml.safe_load((staged / "_config.yml").read_text(encoding="utf-8"))
@@ -241,11 +256,34 @@ class TestStage:
         (laid / "data" / "index.js").write_text("2", encoding="utf-8")
         assert stage() != first
 
+    def test_what_a_chapter_offers_lies_beside_its_page_and_in_the_hash(self, project, tmp_path):
+        def stage(content):
+            first, second = chapters()
+            first = dataclasses.replace(first, files={"curve.csv": content}, command="panelbook run draw.one")
+            made = [first, second]
+            return stage_book(project, tmp_path / "staged", made, TABLE, STAMP, files={"live.csv": b"a\n"})
+
+        before = stage(b"k\n1\n")
+        offered = tmp_path / "staged" / "extra" / "downloads"
+        assert (offered / "10_draw-one" / "curve-one.csv").read_bytes() == b"k\n1\n"
+        assert (offered / "live.csv").read_bytes() == b"a\n"
+        page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
+        assert 'href="../downloads/10_draw-one/curve-one.csv"' in page.cells[-1].source
+        assert stage(b"k\n2\n") != before
+
     def test_pages_of_one_stage_are_told_apart_by_title_and_label(self, project, tmp_path):
         self.stage(project, tmp_path)
         page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
         assert page.cells[0].source.startswith("(ch-draw-one)=\n# Does draw work?")
         assert "the one group" in page.cells[0].source
+
+    def test_the_finding_of_a_page_is_marked_and_listed(self, project, tmp_path):
+        self.stage(project, tmp_path)
+        page = nbformat.read(tmp_path / "staged" / "chapters" / "10_draw-one.ipynb", 4)
+        assert "Finding in short\n:class: finding\n\nYes: $x^2$." in page.cells[0].source
+        assert "{doc}`the two group </chapters/10_draw-two>`" in page.cells[0].source
+        listed = (tmp_path / "staged" / "generated" / "findings.md").read_text(encoding="utf-8")
+        assert "{doc}`the one group </chapters/10_draw-one>`: Yes: $x^2$." in listed
 
     def test_the_only_page_of_a_stage_keeps_its_title(self, project, tmp_path):
         self.stage(project, tmp_path, chapters_=chapters()[:1])
@@ -309,6 +347,32 @@ class TestStage:
         assert self.stage(project, tmp_path) != before
 
 
+class TestVariants:
+    def stage(self, project, tmp_path):
+        chapter = replace(chapters()[0], name="10_draw-one--n-3", group="one--n-3", label="one, n=3")
+        variant = replace(chapter, appended=True, note="::::{note}\nOf n.\n::::")
+        stage_book(project, tmp_path / "staged", [*chapters(), variant], TABLE, STAMP)
+        return tmp_path / "staged"
+
+    def test_they_stand_at_the_end_of_the_contents_and_nowhere_else(self, project, tmp_path):
+        toc = (self.stage(project, tmp_path) / "_toc.yml").read_text(encoding="utf-8")
+        assert toc.count("10_draw-one--n-3") == 1
+        last = yaml.safe_load(toc)["parts"][-1]
+        title = "Does draw work? · one, n=3"
+        assert last == {
+            "caption": "Appendix: variants",
+            "chapters": [{"file": "chapters/10_draw-one--n-3", "title": title}],
+        }
+
+    def test_the_note_opens_the_page_and_no_label_is_that_of_the_baseline(self, project, tmp_path):
+        folder = self.stage(project, tmp_path) / "chapters"
+        page = nbformat.read(folder / "10_draw-one--n-3.ipynb", as_version=4).cells[0].source
+        assert re.match(r"\(ch-draw-one--n-3\)=\n# Does draw work\? · one, n=3\n\n::::\{note\}\nOf n", page)
+        baseline = nbformat.read(folder / "10_draw-one.ipynb", as_version=4).cells[0].source
+        assert "(ch-draw-one)=" in baseline
+        assert "Of n" not in baseline
+
+
 @pytest.mark.slow
 class TestRender:
     @pytest.fixture
@@ -341,7 +405,12 @@ class TestRender:
         page = (html_dir / "chapters" / "10_draw-one.html").read_text(encoding="utf-8")
         assert "Does draw work?" in page
         assert "0123456789ab" in page
-        assert {path.name for path in html_dir.parent.iterdir()} == {"html", "html.log", "html.state", "source"}
+        assert {path.name for path in html_dir.parent.iterdir()} == {
+            "html",
+            "html.log",
+            "html.state",
+            "source",
+        }
         assert render_book(source, html_dir, digest, log) is False
         shutil.rmtree(html_dir / "chapters")
         (html_dir / "index.html").unlink()

@@ -28,13 +28,14 @@ PAGES = {
     "intro": """<h1>First page<a class="headerlink" href="#x">#</a></h1>
         <p>See <a href="chapters/10_a-one.html#fig-a">the figure</a>, <a href="https://example.org/a">a site</a>,
         <a href="https://example.org/b">example.org/b</a> and <a href="downloads/a.csv" download>a file</a>.</p>""",
-    "chapters/10_a-one": """<h1 id="top">Does a rather long question, which fills more than a line of a page,
+    "chapters/10_a-one": f"""<h1 id="top">Does a rather long question, which fills more than a line of a page,
         keep its spaces?</h1><h2>A section</h2>
         <details class="hide above-input"><summary>Show code</summary><pre>hidden_code()</pre></details>
-        <pre>shown_code()</pre><p>Half: <span class="math notranslate">\\(\\frac{1}{2}\\)</span></p>
+        <pre>shown_code()</pre><p>Half: <span class="math notranslate">\\(\\frac{{1}}{{2}}\\)</span></p>
         <figure id="fig-a"><img alt="a square" loading="lazy" src="../_images/a.svg"></figure>
         <p class="takeaway"><span class="takeaway-files">SVG PNG</span> <span>Reproduce it: panelbook run a</span></p>
-        <div class="dial">a dial</div><script>document.title = "owned"</script>
+        <details><summary>A word</summary>opened</details>
+        <details open><summary>The whole text</summary>{"very " * 500}long</details><div class="dial">a dial</div><script>document.title = "owned"</script>
         <p><a href="10_a-two.html">next</a> <a href="#top">up</a></p>""",
     "chapters/10_a-two": "<h1 id='top'>Second</h1><p>&lt;script&gt;text of a model&lt;/script&gt;</p>",
     "methods": "<h1>Methods</h1><p>Words.</p>",
@@ -164,6 +165,9 @@ class TestPrint:
         # Folded code, dials, download links and scripts have no use on paper.
         for absent in ("hidden_code", "Show code", "a dial", "SVG PNG", "menu", "#"):
             assert absent not in whole, absent
+        assert "very very" not in whole
+        assert "The whole text" in whole
+        assert "A word opened" in whole
         assert "shown_code()" in whole
         assert "Reproduce it: panelbook run a" in whole
         assert "<script>text of a model</script>" in whole

@@ -212,7 +212,9 @@ def render_variants(
     variants = list(variants)
     html_dir, stamp = find_book(project, runs)
     if stamp is None:
-        (html_dir / SOURCE_KEY).unlink(missing_ok=True)  # or a book without what Sphinx keeps counts as up to date
+        (html_dir / SOURCE_KEY).unlink(
+            missing_ok=True
+        )  # or a book without what Sphinx keeps counts as up to date
         render(project, runs, missing=missing, target=html_dir)
         html_dir, stamp = find_book(project, runs)
     if stamp is None:
@@ -277,9 +279,10 @@ def _stage(
             note = describe_variant(baselines[run.id], run, results.get(run.id, {}), records)
             chapter = dataclasses.replace(chapter, note=note, appended=True)
         chapters.append(chapter)
+    stages = [run.stage.name for run in runs]
     made = [
         Made(
-            f"{chapter.title} · {chapter.label}",
+            chapter.title + (f" · {chapter.label}" if stages.count(chapter.stage) > 1 else ""),
             f"{CHAPTERS}/{chapter.name}",
             manifest,
             chapter.notebook,

@@ -50,14 +50,15 @@ def keeps_data(draw: Callable[Params, Figure]) -> Callable[Params, Figure]:
     @functools.wraps(draw)
     def drawn(*args: Params.args, **kwargs: Params.kwargs) -> Figure:
         fig = draw(*args, **kwargs)
-        return keep(fig, _gather(signature.bind(*args, **kwargs).arguments))
+        own = getattr(fig, DATA, {})
+        return keep(fig, _gather(signature.bind(*args, **kwargs).arguments) | own)
 
     return drawn
 
 
 def keep(shown: Shown, tables: Mapping[str, pd.DataFrame]) -> Shown:
-    """Keep tables with what shows them, and return it; more may follow."""
-    setattr(shown, DATA, {**getattr(shown, DATA, {}), **tables})
+    """Keep tables with what shows them, by name, and return it."""
+    setattr(shown, DATA, dict(tables))
     return shown
 
 

@@ -30,15 +30,15 @@ NEUTRAL: dict[str, Any] = {
     "benchmark": "draws",
     "checkpoint": "not recorded",
     "step": 0,
-    "completion_tokens": 0,
+    "completion_tokens": None,
     "predicted": None,
     "seed": None,
     "temperature": None,
     "max_tokens": None,
 }
-"""What a column holds that a table does not have; a length of nought is one that is not known. Not listed: source
-(the benchmark), sample_id (draws are numbered as they come), stop_reason (length where a draw is as long as its
-limit), tag_valid (what the arm's own rule says, or true where it is not known)."""
+"""What a column holds that a table does not have. Not listed: source (the benchmark), sample_id (draws are numbered as
+they come), stop_reason (length where a draw is as long as its limit), tag_valid (what the arm's own rule says, or
+true where it is not known)."""
 
 MAP = {
     "kind": "pca",
@@ -98,14 +98,13 @@ def prepare_draws(rollouts: pd.DataFrame) -> Table:
     table["source"] = [b if s is None else str(s) for s, b in zip(sources, table["benchmark"], strict=True)]
     for name in ("step", "completion_tokens", "seed", "max_tokens"):
         table[name] = [_whole(value, name) for value in table[name]]
-    for name in ("step", "completion_tokens"):
-        table[name] = [value or 0 for value in table[name]]
+    table["step"] = [step or 0 for step in table["step"]]
     if "sample_id" in rollouts:
         table["sample_id"] = [_whole(value, "sample_id") or 0 for value in _plain(rollouts["sample_id"])]
     else:
         table["sample_id"] = _number(zip(*(table[name] for name in ROLLOUTS_KEY[:-1]), strict=True))
     at_limit = [
-        "length" if limit is not None and length >= limit else "stop"
+        "length" if None not in (limit, length) and length >= limit else "stop"
         for length, limit in zip(table["completion_tokens"], table["max_tokens"], strict=True)
     ]
     stops = _plain(rollouts["stop_reason"]) if "stop_reason" in rollouts else at_limit

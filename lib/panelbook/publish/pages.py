@@ -262,7 +262,9 @@ def append_variants(toc: Any, chapters: list[Chapter]) -> Any:
     ]
     if not pages:
         return toc
-    return {**toc, "parts": [*toc.get("parts", []), {"caption": APPENDIX, "chapters": pages}]}
+    parts = toc["parts"] if "parts" in toc else [{"chapters": toc["chapters"]}]
+    rest = {key: value for key, value in toc.items() if key not in ("parts", "chapters")}
+    return rest | {"parts": [*parts, {"caption": APPENDIX, "chapters": pages}]}
 
 
 def localise(notebook: NotebookNode, group: str, label: str = "") -> NotebookNode:

@@ -51,6 +51,9 @@ REMOVED = (
 )
 """What has no use on paper; folded code among it."""
 
+FOLDED = 2000
+"""Characters from which a fold stays closed, its title alone in print: whole transcripts would fill the book."""
+
 CROWDED = 8
 """A table of more columns is set in smaller letters."""
 
@@ -210,7 +213,9 @@ def _read_page(html_dir: Path, page: str, key: str, keys: Mapping[str, str]) -> 
     for tag in article.select(REMOVED):
         tag.decompose()
     for tag in article.select("details"):
-        tag["open"] = ""
+        tag.attrs.pop("open", None)
+        if len(tag.get_text()) <= FOLDED:
+            tag["open"] = ""
     for tag in article.select("[id]"):
         if not str(tag["id"]).startswith("T_"):  # a table's own style sheet knows it by this name
             tag["id"] = f"{key}--{tag['id']}"

@@ -105,8 +105,9 @@ def take_apart(completion: str, arm_name: str) -> list[Segment]:
 
     Returns
     -------
-    Pieces in their order, none without text but a voice that says nothing; their slices tile the completion, so nothing is lost. What a
-    slice has more than its text is tags, a label and blanks. Empty for a completion of blanks and tags alone.
+    Pieces in their order, none without text but a voice that says nothing; their slices tile the completion, so
+    nothing is lost. What a slice has more than its text is tags, a label and blanks. Empty for a completion of
+    blanks and tags alone.
 
     Examples
     --------

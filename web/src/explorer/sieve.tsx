@@ -70,8 +70,8 @@ export function Sieve({ index, filters, counts, change, problem }: Props) {
         <fieldset class="facet">
           <legend>Length in tokens</legend>
           <div class="range">
-            <label><span>from</span> <input inputMode="numeric" size={6} value={filters.min ?? ""} onChange={limit("min")} /></label>
-            <label><span>to</span> <input inputMode="numeric" size={6} value={filters.max ?? ""} onChange={limit("max")} /></label>
+            <label><span>from</span> <input inputMode="numeric" size={6} value={filters.min ?? ""} onInput={limit("min")} /></label>
+            <label><span>to</span> <input inputMode="numeric" size={6} value={filters.max ?? ""} onInput={limit("max")} /></label>
           </div>
         </fieldset>
         <label class="check">
