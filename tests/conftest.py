@@ -80,6 +80,22 @@ def panelbook(capsys, monkeypatch):
     return call
 
 
+@pytest.fixture
+def here(toy, toy_stages, monkeypatch, tmp_path):
+    """Return a toy checkout that is the working directory, on a machine without the published files."""
+    monkeypatch.chdir(toy.root)
+    monkeypatch.delenv("PANELBOOK_PUBLISHED", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("panelbook.rollouts.published.fetch", offline)
+    return toy
+
+
+def offline(**_):
+    from panelbook.rollouts.published import PublishedDataError
+
+    raise PublishedDataError("no connection")
+
+
 @dataclass(frozen=True)
 class Built:
     """A checkout in which `panelbook build` was run once."""

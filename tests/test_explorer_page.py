@@ -27,7 +27,7 @@ KEY = ["run_id", "arm", "checkpoint", "problem_id", "sample_id"]
 
 
 def make_draws() -> pd.DataFrame:
-    """Return draws of two arms at two checkpoints on three problems; on `sum-2` the panel alone is right at the base."""
+    """Return draws of two arms at two checkpoints on three problems; only `sum-2` parts the arms."""
     rows = []
     for number in range(3):
         for arm in ("panel", "think"):
@@ -122,7 +122,9 @@ def open_page(browser: Browser) -> Iterator[Open]:
         contexts.append(context)
         page, complaints = context.new_page(), []
         page.set_default_timeout(15_000)
-        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on(
+            "console", lambda message: complaints.append(message.text) if message.type == "error" else None
+        )
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
         page.on(
@@ -211,8 +213,9 @@ def test_filters_narrow_the_list_and_reset(written, open_page):
     assert page.locator(".item").count() == 2
     page.locator(".value", has_text="base").locator("input").check(force=True)
     expect_count(page, "1")
-    assert "status=correct" in page.url and "checkpoint=base" in page.url
-    page.get_by_role("button", name="Reset filters").click()
+    assert "status=correct" in page.url
+    assert "checkpoint=base" in page.url
+    page.get_by_role("button", name="Reset").click()
     expect_count(page, "36")
     page.get_by_label("Outcome of the problem").select_option("only:panel")
     expect_count(page, "12")
@@ -224,6 +227,7 @@ def test_filters_narrow_the_list_and_reset(written, open_page):
 
 def test_search_reads_the_texts(written, open_page):
     page, complaints = open_page(written)
+    page.wait_for_selector(".reasoning")
     page.keyboard.press("/")
     page.keyboard.type("WALRUS")
     expect_count(page, "18")
@@ -237,9 +241,7 @@ def test_search_reads_the_texts(written, open_page):
 
 def test_a_link_restores_the_whole_view(written, open_page):
     first, second = draw_id("sum-1", "think", "step 5", 2), draw_id("sum-1", "panel", "base", 0)
-    hash_ = (
-        f"#r={first}&o={second}&side=right&arm=panel,think&source=easy&min=25&sort=-tokens&map=status&raw=1&q=x"
-    )
+    hash_ = f"#r={first}&o={second}&side=right&arm=panel,think&source=easy&min=25&sort=-tokens&map=status&raw=1&q=x"
     page, complaints = open_page(written, hash_)
     page.wait_for_selector(".raw")
     assert label(page, "right") == "Right pane: sum-1, think, step 5, draw 2, wrong"
@@ -370,6 +372,10 @@ def test_copied_link_leads_back(written, browser, open_page):
     assert f"#r={draw_id('sum-2', 'panel', 'base', 1)}" in link
 
 
+SHORT = [item for item in HOSTILE if len(item.text) < 300_000]
+"""The longer ones differ in size alone; `test_a_long_text_is_cut_until_asked_for` has one."""
+
+
 @pytest.fixture(scope="module")
 def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write an explorer in which everything a model or an imported file may say is hostile."""
@@ -384,16 +390,20 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "predicted": item.text[:200],
             "status": "wrong" if arm == "panel" else "correct",
         }
-        for number, item in enumerate(HOSTILE)
+        for number, item in enumerate(SHORT)
         for arm in ("panel", "think", f"<script>window.{MARKER}=1</script>")
     ]
     latex = "\\href{javascript:pwned=1}{x} \\class{a}{x} \\style{position:fixed}{x} \\htmlData{a=b}{x}"
-    for number, tex in enumerate([*latex.split(" "), "\\url{https://example.com}", "\\includegraphics{x.png}"]):
+    for number, tex in enumerate(
+        [*latex.split(" "), "\\url{https://example.com}", "\\includegraphics{x.png}"]
+    ):
         for arm in ("panel", "think"):
-            rows.append(rows[0] | {"arm": arm, "problem_id": f"tex-{number}", "completion": f"\\({tex}\\) $x^2$"})
+            rows.append(
+                rows[0] | {"arm": arm, "problem_id": f"tex-{number}", "completion": f"\\({tex}\\) $x^2$"}
+            )
     draws = pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in rows[0]})
     ids = list(dict.fromkeys(draws["problem_id"]))
-    texts = [HOSTILE[i % len(HOSTILE)].text for i in range(len(ids))]
+    texts = [SHORT[i % len(SHORT)].text for i in range(len(ids))]
     problems = pd.DataFrame({"problem_id": ids, "question": texts, "gold": texts}, dtype=object)
     folder = tmp_path_factory.mktemp("hostile") / "explore"
     title = f"</title><script>window.{MARKER}=1</script>"
@@ -402,9 +412,12 @@ def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 INJECTED = """() => ({
   pwned: window.pwned,
-  tags: [...document.querySelectorAll('#explorer :is(img, script, iframe, style, svg, link, object, form:not(.finder))')].map(n => n.outerHTML),
+  tags: [...document.querySelectorAll(
+    '#explorer :is(img, script, iframe, style, svg, link, object, form:not(.finder))'
+  )].map(n => n.outerHTML),
   links: [...document.querySelectorAll('#explorer a')].map(n => n.href),
-  handlers: [...document.querySelectorAll('#explorer *')].filter(n => [...n.attributes].some(a => /^on|srcdoc/.test(a.name))).length,
+  handlers: [...document.querySelectorAll('#explorer *')]
+    .filter(n => [...n.attributes].some(a => /^on|srcdoc/.test(a.name))).length,
   wide: document.documentElement.scrollWidth > innerWidth,
   escapes: /[\\u0000-\\u0008\\u000e-\\u001f\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.innerText),
 })"""
@@ -414,7 +427,7 @@ CLEAN = {"pwned": None, "tags": [], "links": [], "handlers": 0, "wide": False, "
 def test_hostile_texts_stay_texts(hostile_page, open_page):
     page, complaints = open_page(hostile_page)
     page.wait_for_selector(".pane")
-    problems = len({item.name for item in HOSTILE}) + 6
+    problems = len(SHORT) + 6
     for number in range(problems):
         for side in ("left", "right"):
             pane(page, side).locator(".text, .absent, .trouble").first.wait_for(state="attached")
@@ -434,11 +447,18 @@ def test_refused_latex_is_shown_as_its_source(hostile_page, open_page):
 
 
 def test_a_long_text_is_cut_until_asked_for(tmp_path, open_page):
-    draws = make_draws().assign(completion="x" * 1_000_000)
+    draws = make_draws().head(2).assign(completion="x" * 1_000_000)
     page, _ = open_page(write_explorer(tmp_path / "explore", draws, title="Long"))
     page.get_by_role("button", name="Show all 1,000,000 characters").first.click()
     assert page.evaluate("document.querySelector('.pane .text').textContent.length") == 1_000_000
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+def test_a_text_in_very_many_pieces_is_cut_too(tmp_path, open_page):
+    draws = make_draws().head(2).assign(completion="</mutipersonaDebate> <answer>" * 2_000, arm="think")
+    page, _ = open_page(write_explorer(tmp_path / "explore", draws, title="Pieces"))
+    page.wait_for_selector("text=more pieces follow")
+    assert page.locator(".pane .text").count() < 1500
 
 
 # --- data that are not whole ---------------------------------------------------------------------------
@@ -554,6 +574,6 @@ def test_all_in_one_document_within_a_notebook(tmp_path, open_page):
     inside.locator(".reasoning").first.wait_for()
     assert inside.locator(".item").count() > 5
     inside.locator(".list").press("Home")
-    inside.locator('.pane[aria-label*="sum-0, panel, base, draw 0"]').wait_for()
+    inside.locator('.pane[aria-label*="sum-1, panel, base, draw 0"]').wait_for()
     inside.get_by_role("button", name="Auto").click()
     assert complaints == []

@@ -47,6 +47,9 @@ DRAW = Stage("draw", "10_draw.ipynb", DrawParams, writes=("draws.csv",))
 CURVE = Stage("curve", "20_curve.ipynb", CurveParams, writes=("curve.csv",))
 STAGES = {stage.name: stage for stage in (DRAW, CURVE)}
 
+SCREEN = 24
+"""Lines that a refusal may take."""
+
 RECORD = {
     "low": None,
     "high": None,
@@ -146,3 +149,13 @@ def read_all(folder: Path, *, without: tuple[str, ...] = ()) -> dict[str, bytes]
 def read_results(project: Project, run: StageRun) -> dict:
     """Return the results of a finished run, read without the package's own reader."""
     return json.loads((project.root / run.folder / "results.json").read_text(encoding="utf-8"))
+
+
+def assert_refused(result, *expected):
+    """Check that a command failed with one screen of text that says so, and no traceback."""
+    status, out, err = result
+    assert status == 1
+    for text in expected:
+        assert text in err
+    assert "Traceback" not in out + err
+    assert len(err.splitlines()) <= SCREEN

@@ -11,6 +11,7 @@ from toy_book import (
     DRAW,
     DRAW_CELLS,
     DrawParams,
+    assert_refused,
     change_notebook,
     curve_run,
     draw_run,
@@ -27,38 +28,11 @@ from panelbook.pipeline.stages import STAGES
 from panelbook.project import Project
 from panelbook.publish.headline import END, START
 
-SCREEN = 24
-
-
-@pytest.fixture
-def here(toy, toy_stages, monkeypatch, tmp_path):
-    """Return a toy checkout that is the working directory, on a machine without the published files."""
-    monkeypatch.chdir(toy.root)
-    monkeypatch.delenv("PANELBOOK_PUBLISHED", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("panelbook.rollouts.published.fetch", offline)
-    return toy
-
-
-def offline(**_):
-    from panelbook.rollouts.published import PublishedDataError
-
-    raise PublishedDataError("no connection")
-
-
-def assert_refused(result, *expected):
-    """Check that a command failed with one screen of text that says so, and no traceback."""
-    status, out, err = result
-    assert status == 1
-    for text in expected:
-        assert text in err
-    assert "Traceback" not in out + err
-    assert len(err.splitlines()) <= SCREEN
-
 
 class TestHelp:
     @pytest.mark.parametrize(
-        "command", ["build", "run", "import", "params", "claims", "fetch", "headline", "power", "tidy"]
+        "command",
+        ["build", "run", "variants", "import", "params", "claims", "fetch", "headline", "power", "tidy"],
     )
     def test_every_command_explains_itself_and_its_options(self, panelbook, command):
         status, out, _ = panelbook(command, "--help")

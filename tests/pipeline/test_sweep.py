@@ -2,6 +2,7 @@
 
 import csv
 import json
+from typing import ClassVar
 
 import pytest
 from toy_book import CURVE, DRAW, RECORD, change_notebook, curve_run, draw_run
@@ -34,7 +35,7 @@ class TestPlan:
     def test_members_are_the_combinations_with_the_last_axis_fastest(self):
         sweep = make_sweep(curve_run(), {"k_max": [3, 5], "seed": [1, 2]})
         assert [(r.params.k_max, r.params.seed) for r in sweep.members] == [(3, 1), (3, 2), (5, 1), (5, 2)]
-        assert [r.variant for r in sweep.members][0] == "k_max=3,seed=1"
+        assert sweep.members[0].variant == "k_max=3,seed=1"
         assert sweep.label(sweep.members[0]) == "k_max=3, seed=1"
 
     def test_the_value_of_the_baseline_is_the_baseline_itself(self):
@@ -106,7 +107,7 @@ class TestTable:
 
 
 class TestFiles:
-    OF = {
+    OF: ClassVar = {
         "quoted": lambda p: record(p.k_max, p.k_max - 1, p.k_max + 1),
         "other": lambda p: record(-p.k_max, -p.k_max - 1, -p.k_max + 1),
         "count": lambda p: record(p.k_max),

@@ -30,8 +30,9 @@ NAMES = ("curve.small/k_max=3", "curve.small/k_max=30", "draw.all/n=3")
 @pytest.fixture
 def made(toy, toy_stages):
     """Return a toy checkout in which one variant was run."""
-    run_stage(toy, draw_run())
-    run_stage(toy, vary(curve_run(), {"k_max": 3}))
+    draw, curve = plan(toy, "toy")
+    run_stage(toy, draw)
+    run_stage(toy, vary(curve, {"k_max": 3}))
     return toy
 
 
@@ -91,8 +92,6 @@ class TestFind:
 
 
 class TestPick:
-    VARIANTS = [Variant(name, None, None, None) for name in NAMES]
-
     @pytest.fixture
     def variants(self, tmp_path):
         return [Variant(name, tmp_path / name, None, None) for name in NAMES]
@@ -118,7 +117,7 @@ class TestPick:
         assert NAMES[2] not in str(refusal.value)
 
     def test_a_name_that_none_has_is_answered_with_the_nearest(self, variants):
-        with pytest.raises(VariantError, match="Did you mean 'curve.small/k_max=30'"):
+        with pytest.raises(VariantError, match=r"Did you mean 'curve\.small/k_max=30?'"):
             pick(variants, "curve.small/k_max=31")
 
     def test_where_there_is_none_it_says_how_to_make_one(self):

@@ -81,6 +81,10 @@ class TestWriteCsv:
         curve, gap = pd.DataFrame({"k": [1, 2]}), pd.DataFrame({"k": [4], "gap": [-0.5]})
         assert write_csv({"curve": curve, "gap": gap}) == "table,k,gap\ncurve,1,\ncurve,2,\ngap,4,-0.5\n"
 
+    def test_whole_numbers_stay_whole_beside_a_gap(self):
+        frame = pd.DataFrame({"n": [3, None], "text": ["a", None]}, dtype=object)
+        assert write_csv({"": frame}) == "n,text\n3,a\n,\n"
+
     def test_an_index_that_says_something_is_a_column(self):
         named = pd.DataFrame({"n": [3]}, index=pd.Index(["panel"], name="arm"))
         labelled = pd.DataFrame({"n": [3]}, index=["panel"])

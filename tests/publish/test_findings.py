@@ -54,7 +54,7 @@ class TestMark:
 
     def test_it_leads_to_the_summary_which_gets_the_label(self):
         page = mark_finding(make_page(), "summary-x")
-        assert "{ref}`In full <summary-x>`" in page.cells[0].source
+        assert "{ref}`The finding in full <summary-x>`" in page.cells[0].source
         assert page.cells[2].source.startswith("(summary-x)=\n## Summary\n")
 
     def test_a_page_without_summary_gets_a_box_without_that_link(self):
@@ -167,6 +167,6 @@ def test_every_notebook_opens_with_a_paragraph_and_ends_in_a_summary():
     for path in sorted(Project.find().notebooks.glob("*.ipynb")):
         page = mark_finding(nbformat.read(path, 4), "summary-x")
         assert "Finding in short" in page.cells[0].source, f"{path.name} opens with no finding"
-        assert "In full" in page.cells[0].source, f"{path.name} has no section Summary"
+        assert "The finding in full" in page.cells[0].source, f"{path.name} has no section Summary"
         opening = read_finding(nbformat.read(path, 4))
         assert len(opening.split()) <= 110, f"{path.name}: the finding in short is long"

@@ -111,3 +111,12 @@ def test_only_a_page_with_a_dial_loads_the_script_that_turns_it(body, scripts):
     context = {"body": body, "script_files": []}
     app.callbacks["html-page-context"](app, "chapters/40_pass_at_k-aime", "page.html", context, None)
     assert app.scripts == scripts
+
+
+def test_references_are_items_of_their_list():
+    app = App()
+    setup(app)
+    body = '<div role="list"><div class="citation" id="x" role="doc-biblioentry">A</div></div>'
+    context: dict = {"body": body}
+    app.callbacks["html-page-context"](app, "references", "page.html", context, None)
+    assert context["body"] == '<div role="list"><div class="citation" id="x" role="listitem">A</div></div>'

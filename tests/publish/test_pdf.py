@@ -35,7 +35,8 @@ PAGES = {
         <figure id="fig-a"><img alt="a square" loading="lazy" src="../_images/a.svg"></figure>
         <p class="takeaway"><span class="takeaway-files">SVG PNG</span> <span>Reproduce it: panelbook run a</span></p>
         <details><summary>A word</summary>opened</details>
-        <details open><summary>The whole text</summary>{"very " * 500}long</details><div class="dial">a dial</div><script>document.title = "owned"</script>
+        <details open><summary>The whole text</summary>{"very " * 500}long</details>
+        <div class="dial">a dial</div><script>document.title = "owned"</script>
         <p><a href="10_a-two.html">next</a> <a href="#top">up</a></p>""",
     "chapters/10_a-two": "<h1 id='top'>Second</h1><p>&lt;script&gt;text of a model&lt;/script&gt;</p>",
     "methods": "<h1>Methods</h1><p>Words.</p>",

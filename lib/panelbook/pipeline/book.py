@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from panelbook import engine
 from panelbook.errors import BookError
 from panelbook.pipeline import explore
 from panelbook.pipeline.display import StageDisplay
@@ -23,6 +24,7 @@ from panelbook.pipeline.stages import LEDGER, NOTEBOOK, RESULTS, Stage, StageRun
 from panelbook.pipeline.tasks import Report, run_all
 from panelbook.pipeline.variants import command_of, describe_variant, read_appendix
 from panelbook.project import Project
+from panelbook.publish.cards import list_files, list_prompts, list_settings, list_weights
 from panelbook.publish.colophon import Made, write_colophon
 from panelbook.publish.downloads import FOLDER, link_table, list_claims, read_files, write_csv
 from panelbook.publish.headline import (
@@ -280,20 +282,18 @@ def _stage(
             chapter = dataclasses.replace(chapter, note=note, appended=True)
         chapters.append(chapter)
     stages = [run.stage.name for run in runs]
+    manifests = {run.id: m for run in runs if (m := read_manifest(project.root / run.folder))}
     made = [
         Made(
             chapter.title + (f" · {chapter.label}" if stages.count(chapter.stage) > 1 else ""),
             f"{CHAPTERS}/{chapter.name}",
-            manifest,
+            manifests[run.id],
             chapter.notebook,
-            found,
+            results[run.id],
         )
-        for run, chapter in zip(
-            runs, chapters, strict=False
-        )  # the variants that follow are no part of the book
-        if chapter.notebook is not None
-        and (found := results.get(run.id))
-        and (manifest := read_manifest(project.root / run.folder))
+        # the variants that follow the chapters are no part of the book
+        for run, chapter in zip(runs, chapters, strict=False)
+        if chapter.notebook is not None and run.id in results and run.id in manifests
     ]
     colophon = write_colophon(made, project.root / "CITATION.cff", stamp.data_hash)
     draws = explore.stage_explorer(project, [*runs, *variants], transcripts=not missing)
@@ -318,6 +318,10 @@ def _stage(
         "live.md": live_table(rows, results, link),
         "cards.md": verdict_cards(ledger, rows, results, link),
         "count.md": verdict_count(ledger, link),
+        "files.md": list_files(published.registry()),
+        "prompts.md": list_prompts(),
+        "settings.md": list_settings(manifests),
+        "weights.md": list_weights(Path(engine.__file__).parent / "abacus"),
     }
     note = f":::{{warning}}\n{missing}\n:::\n\n" if missing else ""
     generated["count.md"] = note + generated["count.md"]

@@ -14,9 +14,10 @@ from panelbook.errors import BookError
 from panelbook.pipeline.commands.build import build
 from panelbook.pipeline.commands.chat import CHAT_HELP, chat
 from panelbook.pipeline.commands.claims import claims, headline
-from panelbook.pipeline.commands.complete import join_words
+from panelbook.pipeline.commands.complete import bash_words
 from panelbook.pipeline.commands.explore import EXPLORE_HELP, explore
 from panelbook.pipeline.commands.export import export_app
+from panelbook.pipeline.commands.export_inspect import INSPECT_HELP, export_inspect
 from panelbook.pipeline.commands.imports import IMPORT_HELP, import_draws
 from panelbook.pipeline.commands.params import params
 from panelbook.pipeline.commands.power import power
@@ -42,6 +43,7 @@ app.command()(params)
 app.add_typer(variants_app, name="variants")
 app.command(help=EXPLORE_HELP)(explore)
 app.command(help=CHAT_HELP)(chat)
+export_app.command("inspect", help=INSPECT_HELP)(export_inspect)
 app.add_typer(export_app, name="export")
 app.command("import", help=IMPORT_HELP)(import_draws)
 app.command()(fetch)
@@ -53,9 +55,9 @@ app.command()(tidy)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a `BookError` is printed on one screen and exits with 1."""
-    join_words(os.environ)
     try:
-        app(args=arguments)
+        with bash_words(os.environ):
+            app(args=arguments)
     except BookError as error:
         errors.print(f"[bold red]error[/bold red] {type(error).__name__}", highlight=False)
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)

@@ -70,7 +70,7 @@ def find_variants(project: Project, runs: Iterable[StageRun]) -> list[Variant]:
     found = []
     for profile in sorted(profiles):
         for folder in sorted((project.runs / profile / "variants").glob("*/*")):
-            if not folder.is_dir() or folder.name == SWEEPS:
+            if folder.name == SWEEPS or not folder.is_dir() or not any(folder.iterdir()):
                 continue
             manifest = read_manifest(folder)
             run = _make_again(baselines.get(folder.parent.name), manifest)

@@ -242,7 +242,7 @@ def write_duration(seconds: float) -> str:
     >>> write_duration(5.14), write_duration(125), write_duration(7260)
     ('5.1 s', '2 min 5 s', '2 h 1 min')
     """
-    if seconds < 60:
+    if seconds < 59.95:  # from there on it would be written as 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes_left = divmod(minutes, 60)

@@ -244,7 +244,8 @@ def _flatten(table: pd.DataFrame) -> pd.DataFrame:
     plain.columns = pd.Index([_defuse(name) for name in names])
     for place, kind in enumerate(plain.dtypes):
         if not (pd.api.types.is_numeric_dtype(kind) or pd.api.types.is_datetime64_any_dtype(kind)):
-            plain.isetitem(place, [_defuse(value) for value in plain.iloc[:, place]])
+            cells = pd.Series([_defuse(value) for value in plain.iloc[:, place]], dtype=object)
+            plain.isetitem(place, cells.array)  # objects still: a gap would make whole numbers decimal
     return plain
 
 

@@ -65,7 +65,7 @@ def mark_finding(notebook: NotebookNode, anchor: str, elsewhere: Sequence[Link] 
     for cell in prose:
         if SUMMARY.search(cell.source):
             cell.source = SUMMARY.sub(lambda heading: f"({anchor})=\n{heading[0]}", cell.source, count=1)
-            links.append(f"{{ref}}`In full <{anchor}>`")
+            links.append(f"{{ref}}`The finding in full <{anchor}>`")
             break
     if elsewhere:
         links.append("Also asked of " + ", ".join(doc_link(*link) for link in elsewhere))

@@ -1,4 +1,4 @@
-"""Sphinx extension: three corrections to what the theme puts into every page.
+"""Sphinx extension: four corrections to what the theme puts into every page.
 
 The pages are built from a staged tree that is not tracked: `chapters/40_pass_at_k-aime.ipynb` is one
 parameter group of `notebooks/40_pass_at_k.ipynb`, and `methods.md` lies in `book/`. The theme knows only
@@ -7,6 +7,9 @@ one folder for all of them, so its links are rewritten after it has made them.
 Jupyter Book also loads the set-up of Thebe, which runs cells on a remote kernel, and loads it twice, which
 is an error in the reader's console. This book does not use it. The script that turns dials, on the other hand, is
 put into those pages that have one.
+
+Entries of the list of references carry a role that WAI-ARIA has withdrawn, so that a screen reader finds a list
+without items; they are named as items.
 """
 
 import re
@@ -38,6 +41,8 @@ def _is_thebe(script: Any) -> bool:
 
 def _on_page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     _rewrite(context.get("header_buttons"))
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
     if 'class="dial"' in context.get("body", ""):
         app.add_js_file(DIALS, loading_method="defer")  # during this event it is for this page alone
     scripts = context.get("script_files", [])

@@ -249,7 +249,9 @@ def expand_toc(node: Any, chapters: list[Chapter]) -> Any:
             if pages:
                 files = [{"file": f"{CHAPTERS}/{c.name}", "title": c.label} for c in pages]
                 sections = {"sections": files[1:]} if files[1:] else {}
-                expanded.append(files[0] | {"title": item.get("title", pages[0].title)} | sections)
+                # Sphinx makes no quotation marks of those in a table of contents, as it does of those in a heading.
+                title = item.get("title", pages[0].title).replace("'", "\N{RIGHT SINGLE QUOTATION MARK}")
+                expanded.append(files[0] | {"title": title} | sections)
         else:
             expanded.append(expand_toc(item, chapters))
     return [item for item in expanded if not (isinstance(item, dict) and [] in item.values())]

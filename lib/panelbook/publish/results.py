@@ -6,6 +6,7 @@ the page and the stored number can never differ.
 """
 
 import dataclasses
+import html
 import json
 import math
 import re
@@ -175,7 +176,8 @@ class Results:
             }
             for record in records.values()
         ]
-        return keep(pd.DataFrame(rows).style.hide(axis="index"), {"": list_records(records)})
+        table = pd.DataFrame(rows).style.hide(axis="index").format(escape="html")
+        return keep(table, {"": list_records(records)})
 
     def save(self) -> None:
         """Write `results.json`."""
@@ -206,9 +208,10 @@ def show(
     shown = plain.style.hide(axis="index").format(
         dict(formats or {}), precision=precision, thousands=",", na_rep="", escape="html"
     )
+    shown = shown.format_index(str, axis="columns", escape="html")  # names of arms may head columns
     ends = [column for column in plain.columns if INTERVAL.search(str(column).lower())]
     gaps = GAPS if plain[ends].isna().any(axis=None) else ""
-    caption = f"{NO_INTERVALS} {why}." if why else gaps
+    caption = html.escape(f"{NO_INTERVALS} {why}.", quote=False) if why else gaps
     return shown.set_caption(caption) if caption else shown
 
 

@@ -95,6 +95,8 @@ GRADES: dict[Any, str] = {
     **dict.fromkeys(("0", "0.0", "false", "no", "n", "i", "incorrect", "fail", "failed"), "wrong"),
     **{status: status for status in get_args(Status)},
 }
+GRADE_LETTERS = {"correct": "C", "no_answer": "N", "wrong": "I", "unparsable": "I", "timeout": "I"}
+"""Status -> the letter that stands for it in a log of Inspect AI."""
 STOPS: dict[str, str] = {
     **dict.fromkeys(("length", "max_tokens", "model_length", "max_length", "max_new_tokens"), "length"),
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "completed"), "stop"),
@@ -301,15 +303,16 @@ def read_draws(path: Path, study: str) -> pd.DataFrame:
 
     Returns
     -------
-    One row per draw, in the order of the file: arm, problem_id, status (the grade), study, benchmark, checkpoint, and
-    the other columns of `DRAW_FIELDS` that the file has. Draws are not numbered; a text that is missing is empty.
+    One row per draw, in the order of the file: arm, problem_id, status (the grade, None where nobody graded), study,
+    benchmark, checkpoint, and the other columns of `DRAW_FIELDS` that the file has. Draws are not numbered; a text that
+    is missing is empty.
 
     Raises
     ------
     ImportFailed
         If the file cannot be read, holds counts, or a row breaks a rule.
     """
-    table, source, broken = _read_file(_open(path), "", Options(study))
+    table, source, broken = _read_file(_open(path), "", Options(study), (*MAY_BE_EMPTY, "correct", "reward"))
     if broken:
         raise ImportFailed(_describe(broken))
     if source.kind == "counts":
@@ -319,7 +322,9 @@ def read_draws(path: Path, study: str) -> pd.DataFrame:
     return table.drop(columns="_where").rename(columns={"correct": "status"}).assign(study=study)
 
 
-def _read_file(raw: _Raw, arm: str, options: Options) -> tuple[pd.DataFrame, Source, list[Rejected]]:
+def _read_file(
+    raw: _Raw, arm: str, options: Options, may_be_empty: Sequence[str] = MAY_BE_EMPTY
+) -> tuple[pd.DataFrame, Source, list[Rejected]]:
     """Read one file into typed columns, one row for each that can be taken."""
     if not len(raw.positions):
         raise ImportFailed(
@@ -336,7 +341,7 @@ def _read_file(raw: _Raw, arm: str, options: Options) -> tuple[pd.DataFrame, Sou
         values = raw.take(theirs)
         assert values is not None  # `_match` has looked
         called = name if theirs == name else f"{name} (column {theirs!r})"
-        columns[name] = _read_column(name, called, values, reasons)
+        columns[name] = _read_column(name, called, values, reasons, name in may_be_empty)
     if kind == "counts":
         for row, (n, c) in enumerate(zip(columns["n"], columns["c"], strict=True)):
             if n is not None and c is not None and not (n >= 1 and c <= n):
@@ -403,7 +408,9 @@ def _plain(name: str) -> str:
     return name.strip().lower().replace(" ", "_").replace("-", "_")
 
 
-def _read_column(name: str, called: str, values: Values, reasons: dict[int, list[str]]) -> Values:
+def _read_column(
+    name: str, called: str, values: Values, reasons: dict[int, list[str]], may_be_empty: bool
+) -> Values:
     """Read the values of a column; note under its row why one cannot be read."""
     read, rule = READERS[name]
     empty = "" if name == "completion" else None
@@ -411,7 +418,7 @@ def _read_column(name: str, called: str, values: Values, reasons: dict[int, list
     for row, value in enumerate(values):
         if value is None or value is pd.NA or value != value:  # NaN alone is unequal to itself
             column.append(empty)
-            if name not in MAY_BE_EMPTY:
+            if not may_be_empty:
                 reasons[row].append(f"{called} is missing; it must be {rule}")
             continue
         try:
@@ -748,7 +755,13 @@ def _from_inspect(path: Path, log: Any, samples: Iterable[tuple[Any, Any]]) -> _
 
 
 def _inspect_record(sample: Mapping[str, Any], log: Mapping[str, Any]) -> dict[str, Any]:
-    """Return one sample of an Inspect AI log as a flat record; its metadata stay nested."""
+    """Return one sample of an Inspect AI log as a flat record; its metadata stay nested.
+
+    Where `panelbook.rollouts.inspect_logs` wrote the sample, that is the row it was made of.
+    """
+    own = _dig(sample, "metadata.rollout")
+    if isinstance(own, dict) and "completion" in own:
+        return _own_record(own, sample.get("scores") or {})
     config = {**(_dig(log, "plan.config") or {}), **(_dig(log, "eval.model_generate_config") or {})}
     choice = (_dig(sample, "output.choices") or [{}])[0]
     scores = sample.get("scores") or {}
@@ -773,6 +786,16 @@ def _inspect_record(sample: Mapping[str, Any], log: Mapping[str, Any]) -> dict[s
     if len(scores) == 1:  # of several, it is for the caller to say which one tells right from wrong
         (name,) = scores
         record |= {"score": record[f"scores.{name}.value"], "predicted": record[f"scores.{name}.answer"]}
+    return {name: value for name, value in record.items() if value is not None}
+
+
+def _own_record(own: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of rollouts that a log carries; where its score was edited since, that is its grade."""
+    record = {name: own[name] for name in DRAW_FIELDS if own.get(name) is not None}
+    status = own.get("status")
+    letter = GRADE_LETTERS.get(status or "")
+    value = _dig(scores, "correct.value") or letter
+    record["correct"] = status if value == letter else "no_answer" if value == "N" else value
     return {name: value for name, value in record.items() if value is not None}
 
 

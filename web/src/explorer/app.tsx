@@ -2,7 +2,7 @@ import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks"
 import { fromHash, toHash, writeHash, type State } from "./address";
 import type { Index } from "./contract";
 import { cycle, openIn, openRow, other, step, type Side } from "./draws";
-import { applyFilters, type Filters } from "./filters";
+import { NO_FILTERS, applyFilters, countActive, type Filters } from "./filters";
 import { Finder } from "./finder";
 import { Help } from "./help";
 import { useKeys } from "./keys";
@@ -63,7 +63,12 @@ export function App({ index, shards }: { index: Index; shards: Shards }) {
     next: (by) => goTo(step(index, listed, current, by)),
     problem: move,
     turn,
-    search: () => (setTab("list"), requestAnimationFrame(() => document.getElementById("search")?.focus())),
+    search: () => {
+      const focus = () => document.getElementById("search")?.focus();
+      focus(); // at once, for what is typed next; on a phone the field comes into sight first
+      setTab("list");
+      requestAnimationFrame(focus);
+    },
     map: () => (colours(), setTab(map ? "read" : "list")),
     raw: () => change({ raw: !raw }),
     help: () => setHelp(true),
@@ -120,8 +125,11 @@ export function App({ index, shards }: { index: Index; shards: Shards }) {
           />
           <div class="order">
             <p class="count" role="status" aria-live="polite">
-              <b>{number(listed.length)}</b> {listed.length < index.n && `of ${number(index.n)} `}rollouts{outside && listed.length > 0 && <small> · the open one is not among them</small>}
+              <b>{number(listed.length)}</b> {listed.length < index.n && `of ${number(index.n)} `}rollouts{outside && listed.length > 0 && <small>The open one is not among them.</small>}
             </p>
+            {(countActive(filters) > 0 || filters.search !== "") && (
+              <button type="button" title="Take all filters and the search away" onClick={() => change({ filters: NO_FILTERS })}>Reset</button>
+            )}
             <Sorting sort={sort} change={(sort) => change({ sort })} />
           </div>
           <List index={index} listed={listed} current={current} open={read} />

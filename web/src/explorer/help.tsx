@@ -29,7 +29,7 @@ export function Help({ note, close }: { note: string; close: () => void }) {
       </p>
       <p>
         Texts are shown as the model wrote them. Formulas are typeset; what cannot be seen is marked, as in{" "}
-        <span class="unseen">␀</span> or <span class="unseen">RLO</span>. The raw view shows the text untouched but for these marks.
+        <span class="unseen">NUL</span> or <span class="unseen">RLO</span>. The raw view shows the text untouched but for these marks.
       </p>
       {note && <p><bdi>{visible(note)}</bdi></p>}
       <button type="button" onClick={() => dialog.current!.close()}>Close</button>

@@ -13,6 +13,10 @@ const MOST_FORMULAS = 400;
 /** So many marks of one text get a frame; the rest are plain characters. */
 const MOST_MARKS = 1_000;
 
+// Names, not the pictures that Unicode has for them: few fonts do.
+const CONTROLS =
+  "NUL SOH STX ETX EOT ENQ ACK BEL BS TAB LF VT FF CR SO SI DLE DC1 DC2 DC3 DC4 NAK SYN ETB CAN EM SUB ESC FS GS RS US".split(" ");
+
 const NAMES: Record<number, [string, string]> = {
   0x00ad: ["SHY", "soft hyphen"],
   0x061c: ["ALM", "Arabic letter mark"],
@@ -50,8 +54,8 @@ const UNSEEN =
 export function nameUnseen(character: string): { text: string; title: string } {
   const code = character.codePointAt(0)!;
   const point = `U+${code.toString(16).toUpperCase().padStart(4, "0")}`;
-  if (code < 0x20) return { text: String.fromCharCode(0x2400 + code), title: `control character ${point}` };
-  if (code === 0x7f) return { text: "\u2421", title: `control character ${point}` };
+  if (code < 0x20) return { text: CONTROLS[code]!, title: `control character ${point}` };
+  if (code === 0x7f) return { text: "DEL", title: `control character ${point}` };
   const named = NAMES[code];
   if (named) return { text: named[0], title: `${named[1]} ${point}` };
   if (code >= 0xd800 && code < 0xe000) return { text: point, title: `lone surrogate ${point}` };
@@ -60,11 +64,7 @@ export function nameUnseen(character: string): { text: string; title: string } {
 
 /** The text with every unseen character replaced, for places that hold a string only: lists, labels, the map. */
 export function visible(text: string): string {
-  return text.replace(UNSEEN, (found) => {
-    if (found === "\r\n") return "\n";
-    const { text: mark } = nameUnseen(found);
-    return mark.length === 1 ? mark : `\u27e6${mark}\u27e7`;
-  });
+  return text.replace(UNSEEN, (found) => (found === "\r\n" ? "\n" : `\u27e6${nameUnseen(found).text}\u27e7`));
 }
 
 /** Take a text apart into text and marks; `matcher` marks what a search found. */
@@ -109,6 +109,7 @@ export function splitMath(text: string, matcher: RegExp | null = null): Piece[] 
   const pieces: Piece[] = [];
   let [from, formulas] = [0, 0];
   const open = new RegExp(OPEN);
+  const closes = new Map<string, number>(); // where each delimiter comes next: looked for once, however many open
   for (let found = open.exec(text); found && formulas < MOST_FORMULAS; found = open.exec(text)) {
     const start = found.index;
     const [mark] = found;
@@ -124,8 +125,9 @@ export function splitMath(text: string, matcher: RegExp | null = null): Piece[] 
     else if (mark === "\\[") close = "\\]";
     else if (mark === "$$" || mark === "$") close = mark;
     else close = `\\end{${found[1]}${found[2]}}`;
-    const end = text.slice(inside, inside + LONGEST_FORMULA).indexOf(close);
-    if (end <= 0) continue;
+    if ((closes.get(close) ?? -1) < inside) closes.set(close, (text.indexOf(close, inside) + 1 || Infinity) - 1);
+    const end = closes.get(close)! - inside;
+    if (end === 0 || end > LONGEST_FORMULA) continue;
     const body = text.slice(inside, inside + end);
     const stop = inside + end + close.length;
     if (mark === "$" && !looksLikeMath(body, text[stop] ?? "")) continue;

@@ -1,12 +1,14 @@
 import type { Rollout, Segment } from "./contract";
+import { number } from "./look";
 import { visible } from "./pieces";
 import { Text } from "./text";
 
 const VOICES = 8; // colours in the style sheet
+const MOST = 600; // pieces shown; only a broken text has more
 
 /** A completion taken apart: voices with their names, numbered steps, the answer, and what stands outside tags. */
 export function Reasoning({ rollout, matcher, style }: { rollout: Rollout; matcher: RegExp | null; style: string }) {
-  const { segments } = rollout;
+  const segments = rollout.segments.slice(0, MOST);
   if (!segments.length) {
     return (
       <div class="reasoning">
@@ -44,6 +46,9 @@ export function Reasoning({ rollout, matcher, style }: { rollout: Rollout; match
     <div class="reasoning">
       {heading && <p class="shape">{heading}</p>}
       {segments.map(part)}
+      {rollout.segments.length > MOST && (
+        <p class="absent">{number(rollout.segments.length - MOST)} more pieces follow. The raw view (r) has the whole text.</p>
+      )}
     </div>
   );
 }

@@ -1,5 +1,5 @@
 import type { Index } from "./contract";
-import { FACETS, NO_FILTERS, countActive, facetValues, outcomes, toggle, type Facet, type Filters, type Found } from "./filters";
+import { FACETS, countActive, facetValues, outcomes, toggle, type Facet, type Filters, type Found } from "./filters";
 import { number, statusWords } from "./look";
 import { visible } from "./pieces";
 
@@ -81,9 +81,6 @@ export function Sieve({ index, filters, counts, change, problem }: Props) {
           />
           {filters.only === null ? "only the open problem" : <>only the problem <bdi>{visible(filters.only)}</bdi></>}
         </label>
-        <button type="button" disabled={active === 0} onClick={() => change({ ...NO_FILTERS, search: filters.search })}>
-          Reset filters
-        </button>
       </div>
     </details>
   );

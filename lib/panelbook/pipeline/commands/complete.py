@@ -1,13 +1,16 @@
 """What the TAB key offers: stages and groups, parameters and their values, profiles, variants.
 
-Bash hands over the command line split at every `=`; `join_words` puts it together again before Typer reads it, and
-`bash` alone wants the part after the `=` back. Nothing here may print or raise: a completion that fails offers nothing.
+Bash hands over the command line split at every `=` and wants back what follows the last one; `bash_words` stands
+between it and Typer, which knows nothing of that. Nothing here may print or raise: a completion that fails offers
+nothing.
 """
 
 import contextlib
 import functools
+import io
 import os
 import re
+import shlex
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
@@ -43,6 +46,23 @@ def join_words(environment: MutableMapping[str, str]) -> None:
     environment["COMP_CWORD"] = str(position)
 
 
+@contextlib.contextmanager
+def bash_words(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Answer a completion by bash as bash wants it; do nothing for anything else."""
+    join_words(environment)
+    word = environment.get("COMP_WORDS", "").split(" ")[-1]
+    if not environment.get(COMPLETE, "").endswith("_bash") or "=" not in word:
+        yield
+        return
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            yield
+    finally:
+        before = word.rpartition("=")[0] + "="
+        print("\n".join(line.removeprefix(before) for line in said.getvalue().splitlines()))
+
+
 def _quiet(offer: Callable[..., Iterator[Offer]]) -> Callable[..., list[Offer]]:
     """Turn a generator of offers into what Typer calls: those that begin as typed, none where something is amiss."""
 
@@ -51,9 +71,6 @@ def _quiet(offer: Callable[..., Iterator[Offer]]) -> Callable[..., list[Offer]]:
         found: list[Offer] = []
         with contextlib.suppress(Exception):
             found += [(text, help) for text, help in offer(ctx, incomplete) if text.startswith(incomplete)]
-        if os.environ.get(COMPLETE, "").endswith("_bash") and "=" in incomplete:
-            before = incomplete.rpartition("=")[0] + "="
-            found = [(text.removeprefix(before), help) for text, help in found]
         return found
 
     safe.__annotations__ = {"ctx": typer.Context, "incomplete": str}
@@ -61,17 +78,44 @@ def _quiet(offer: Callable[..., Iterator[Offer]]) -> Callable[..., list[Offer]]:
     return safe
 
 
-def _runs(ctx: typer.Context) -> list[Any]:
-    from panelbook.pipeline.stages import plan
-    from panelbook.project import DEFAULT_PROFILE, Project
+def _typed() -> tuple[str, str, set[str]]:
+    """Return stage, profile and parameters that the command line names so far.
 
-    return plan(Project.find(), ctx.params.get("profile") or DEFAULT_PROFILE)
+    Read from its words: what is parsed of a line is nothing while its last option lacks a value.
+    """
+    from panelbook.project import DEFAULT_PROFILE
+
+    line = os.environ.get("COMP_WORDS") or os.environ.get("_TYPER_COMPLETE_ARGS", "")
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote is still open
+        words = line.split()
+    stage, profile, given = "", DEFAULT_PROFILE, set()
+    rest = iter(words[2:])  # after the program and the command
+    for word in rest:
+        if word == "--profile":
+            profile = next(rest, profile)
+        elif word in ("-p", "--param"):
+            name, equals, _ = next(rest, "").partition("=")
+            given |= {name} if equals else set()
+        elif word in ("-j", "--jobs"):
+            next(rest, None)
+        elif not word.startswith("-"):
+            stage = stage or word
+    return stage, profile, given
+
+
+def _runs(profile: str) -> list[Any]:
+    from panelbook.pipeline.stages import plan
+    from panelbook.project import Project
+
+    return plan(Project.find(), profile)
 
 
 @_quiet
 def complete_stage(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     """Offer stages; once one is typed with a dot, or is the only one left, its groups."""
-    runs = _runs(ctx)
+    runs = _runs(_typed()[1])
     names = list(dict.fromkeys(run.stage.name for run in runs))
     fitting = [name for name in names if name.startswith(incomplete)]
     if "." not in incomplete:
@@ -91,10 +135,10 @@ def complete_param(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     from panelbook.pipeline.params import default_of, spell_range
     from panelbook.pipeline.stages import find_stage
 
-    stage, _, group = str(ctx.params.get("stage") or "").partition(".")
+    typed, profile, given = _typed()
+    stage, _, group = typed.partition(".")
     fields = dataclasses.fields(find_stage(stage).params)
-    chosen = [run.params for run in _runs(ctx) if run.stage.name == stage and group in ("", run.group)]
-    given = {assignment.partition("=")[0] for assignment in ctx.params.get("param") or ()}
+    chosen = [run.params for run in _runs(profile) if run.stage.name == stage and group in ("", run.group)]
     for field in fields:
         name, default = field.name, default_of(field)
         now = getattr(chosen[0], name) if len(chosen) == 1 else default
@@ -140,9 +184,8 @@ def complete_profile(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
 @_quiet
 def complete_variant(ctx: typer.Context, incomplete: str) -> Iterator[Offer]:
     """Offer the variants that are on disk."""
-    from panelbook.project import DEFAULT_PROFILE, Project
+    from panelbook.project import Project
 
-    profile = ctx.params.get("profile") or DEFAULT_PROFILE
-    for folder in sorted((Project.find().runs / profile / "variants").glob("*/*")):
+    for folder in sorted((Project.find().runs / _typed()[1] / "variants").glob("*/*")):
         if folder.name != "sweeps":
             yield f"{folder.parent.name}/{folder.name}", ""

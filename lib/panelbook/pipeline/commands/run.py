@@ -1,5 +1,6 @@
 """`panelbook run`: one chapter again, with other parameters if you like, or with several in turn."""
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
 from rich.table import Table
 
 from panelbook.errors import BookError
@@ -108,12 +110,11 @@ def run(
     project = Project.find()
     asked = make_plan(project, stage, param or [], profile)
     screen = errors if as_json else console
-    say = functools.partial(screen.print, markup=False, highlight=False, soft_wrap=True)
     if dry_run:
         _print_dry_run(project, asked, as_json=as_json)
         return
     _confirm(asked, yes=yes)
-    outcome = _execute(project, asked, stage, jobs, html=html, force=force, screen=screen, say=say)
+    outcome = _execute(project, asked, stage, jobs, html=html, force=force, screen=screen)
     if as_json:
         print(json.dumps(outcome, indent=1, ensure_ascii=False))
     pages = [entry["page"] for entry in outcome["runs"] if entry.get("page")]
@@ -169,8 +170,7 @@ def _execute(
     *,
     html: bool,
     force: bool,
-    screen: Any,
-    say: Any,
+    screen: Console,
 ) -> dict[str, Any]:
     """Execute, compare and render; return what happened as plain data."""
     from panelbook.pipeline import book
@@ -181,7 +181,7 @@ def _execute(
     variants = [run for run in asked.members if run.variant]
     failed: dict[str, str] = {}
     with build_lock(project):
-        missing = book.published_status(say)
+        missing = book.published_status(functools.partial(_say, screen))
         if missing and any(r in book.without_published(asked.runs)[1] for r in baselines):
             raise BookError(f"{stage} needs the published files. {missing}")
         display = StageDisplay(screen)
@@ -194,12 +194,15 @@ def _execute(
                 for run in variants:
                     (project.root / run.folder / "manifest.json").unlink(missing_ok=True)
             if len(variants) > 1:
-                say(f"{len(variants)} variants, {jobs} side by side")
+                _say(screen, f"{len(variants)} variants, {jobs} side by side")
             report = book.execute_runs(project, variants, display, jobs, keep_going=True)
             executed += [done.run.full_id for done in report.executed]
             failed = {name: str(error) for name, error in report.failed.items()}
+            for run in variants:  # the scheduler makes the folder of what it is about to try
+                with contextlib.suppress(OSError):  # it is not empty, or not there
+                    (project.root / run.folder).rmdir()
             for name in report.unchanged:
-                say(f"  {name}: up to date")
+                _say(screen, f"  {name}: up to date")
         elif not asked.upstream or asked.members != asked.upstream[-len(asked.members) :]:
             executed += _execute_again(project, asked.members, display)
         results = {
@@ -208,12 +211,12 @@ def _execute(
             if run.full_id not in failed
         }
         entries = [
-            _compare(sweep, run, results, executed, say)
+            _compare(sweep, run, results, executed, screen)
             for sweep in asked.sweeps
             for run in sweep.members
             if run.full_id in results
         ]
-        saved = [_save(project, sweep, results, failed, say) for sweep in asked.sweeps if sweep.axes]
+        saved = [_save(project, sweep, results, failed, screen) for sweep in asked.sweeps if sweep.axes]
         if html and results.keys() - {run.id for run in baselines if variants}:
             shown = [run for run in asked.members if run.full_id in results]
             for run, page in zip(shown, _render(project, asked, shown, missing, screen), strict=True):
@@ -225,12 +228,16 @@ def _execute(
         errors.print(error, markup=False, highlight=False, soft_wrap=True)
     for entry in entries:
         if "page" in entry:
-            say(f"  page:  {entry['page']}")
+            _say(screen, f"  page:  {entry['page']}")
         if len(entries) <= len(asked.sweeps):
-            say(f"  files: {entry['folder']}")
+            _say(screen, f"  files: {entry['folder']}")
     notebook = project.relative(project.notebooks / baselines[0].stage.notebook)
-    say(f"  by hand, with parameters of your own in its first cells: jupyter lab {notebook}")
+    _say(screen, f"  by hand, with parameters of your own in its first cells: jupyter lab {notebook}")
     return {"profile": baselines[0].profile, "runs": entries, "sweeps": saved, "failed": failed}
+
+
+def _say(screen: Console, text: str) -> None:
+    screen.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _execute_again(project: Project, runs: "Iterable[StageRun]", display: Any) -> list[str]:
@@ -247,7 +254,9 @@ def _execute_again(project: Project, runs: "Iterable[StageRun]", display: Any) -
     return done
 
 
-def _render(project: Project, asked: Plan, shown: "list[StageRun]", missing: str, screen: Any) -> list[Path]:
+def _render(
+    project: Project, asked: Plan, shown: "list[StageRun]", missing: str, screen: Console
+) -> list[Path]:
     """Render the pages of variants, or the book where a baseline was executed again; return the pages."""
     from panelbook.pipeline import book
 
@@ -262,7 +271,7 @@ def _render(project: Project, asked: Plan, shown: "list[StageRun]", missing: str
 
 
 def _compare(
-    sweep: "Sweep", run: "StageRun", results: Mapping[str, Records], executed: list[str], say: Any
+    sweep: "Sweep", run: "StageRun", results: Mapping[str, Records], executed: list[str], screen: Console
 ) -> dict[str, Any]:
     """Say what moved between a variant and its baseline, and return it as plain data."""
     from panelbook.publish.results import list_moves
@@ -288,8 +297,8 @@ def _compare(
     }
     if not sweep.axes:
         if moved:
-            _print_moves(before, after, moved, run.full_id)
-        say(f"  {len(moved)} results moved, {unmoved} did not")
+            _print_moves(before, after, moved, run.full_id, screen)
+        _say(screen, f"  {len(moved)} results moved, {unmoved} did not")
         for warning in entry["warnings"]:
             errors.print(f"  [yellow]note[/yellow]: {warning}", highlight=False, soft_wrap=True)
     return entry
@@ -310,7 +319,7 @@ def _numbers(record: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return None if record is None else {key: record[key] for key in keys}
 
 
-def _print_moves(before: Records, after: Records, moved: list[str], name: str) -> None:
+def _print_moves(before: Records, after: Records, moved: list[str], name: str, screen: Console) -> None:
     """Print which results differ between a baseline and its variant."""
     from panelbook.publish.results import format_interval, format_value
 
@@ -321,13 +330,17 @@ def _print_moves(before: Records, after: Records, moved: list[str], name: str) -
             for side in (before, after)
         )
         table.add_row((after.get(key) or before[key])["title"], old, new)
-    console.print(table)
+    screen.print(table)
     if len(moved) > SHOWN:
-        console.print(f"  and {len(moved) - SHOWN} more, in results.json", highlight=False)
+        screen.print(f"  and {len(moved) - SHOWN} more, in results.json", highlight=False)
 
 
 def _save(
-    project: Project, sweep: "Sweep", results: Mapping[str, Records], failed: Mapping[str, str], say: Any
+    project: Project,
+    sweep: "Sweep",
+    results: Mapping[str, Records],
+    failed: Mapping[str, str],
+    screen: Console,
 ) -> dict[str, Any]:
     """Print, keep and return the comparison of a sweep."""
     from panelbook.pipeline.sweep import find_moves, idle_axes, main_results, save_sweep, tabulate
@@ -340,15 +353,15 @@ def _save(
     files = [path.relative_to(project.root).as_posix() for path in save_sweep(project, sweep, table, mine)]
     moved = find_moves([results[sweep.baseline.full_id], *(results[run.full_id] for run in done)])
     first = main_results(project, sweep, table)
-    _print_sweep(sweep, results, [*first, *(name for name in moved if name not in first)], say)
+    _print_sweep(sweep, results, [*first, *(name for name in moved if name not in first)], screen)
     idle = idle_axes(sweep, results)
     for name in idle:
         errors.print(f"  [yellow]note[/yellow]: {name} had no effect on any result.", highlight=False)
-    say(f"  sweep: {sweep.folder.as_posix()}/ with {', '.join(Path(path).name for path in files)}")
+    _say(screen, f"  sweep: {sweep.folder.as_posix()}/ with {', '.join(Path(path).name for path in files)}")
     return {"run": sweep.baseline.id, "axes": dict(sweep.axes), "files": files, "moved": moved, "idle": idle}
 
 
-def _print_sweep(sweep: "Sweep", results: Mapping[str, Records], moved: list[str], say: Any) -> None:
+def _print_sweep(sweep: "Sweep", results: Mapping[str, Records], moved: list[str], screen: Console) -> None:
     from panelbook.pipeline.sweep import join_titles
     from panelbook.publish.results import format_interval, format_value
 
@@ -366,11 +379,11 @@ def _print_sweep(sweep: "Sweep", results: Mapping[str, Records], moved: list[str
         ]
         table.add_row(join_titles([record["title"] for record in records if record]), *cells)
     if moved:
-        console.print(table)
+        screen.print(table)
     if len(moved) > SHOWN:
-        say(f"  and {len(moved) - SHOWN} more, in sweep.csv")
+        _say(screen, f"  and {len(moved) - SHOWN} more, in sweep.csv")
     everything = {name for run in runs for name in results[run.full_id]}
-    say(f"  {len(moved)} results moved, {len(everything) - len(moved)} did not")
+    _say(screen, f"  {len(moved)} results moved, {len(everything) - len(moved)} did not")
 
 
 def _print_dry_run(project: Project, asked: Plan, *, as_json: bool) -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from panelbook.publish.downloads import carry_data
@@ -60,6 +61,7 @@ def use_theme() -> None:
             "axes.edgecolor": INK,
             "figure.constrained_layout.use": True,
             "svg.hashsalt": "panelbook",
+            "text.parse_math": False,  # a dollar sign in the name of an arm is no formula
         }
     )
     set_matplotlib_formats("svg", "png2x", metadata={"Date": None})
@@ -93,4 +95,5 @@ def set_log2_axis(ax: Axes, largest: int) -> None:
     ax.set_xscale("log", base=2)
     ticks = [2**i for i in range(largest.bit_length()) if 2**i <= largest]
     ax.set_xticks(ticks, [str(tick) for tick in ticks])
+    ax.xaxis.set_minor_formatter(NullFormatter())  # matplotlib writes the numbers of a log axis as formulas
     ax.minorticks_off()
