@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: book test lint bench smoke clean lock readme pretrain
+.PHONY: book test lint bench smoke clean lock readme pretrain web
 
 book: $(READY)  ## execute what has changed and render _build/html
 	$(BIN)/panelbook build
@@ -29,6 +29,9 @@ readme: $(READY)  ## write the headline table of README.md from the results of t
 
 lock: $(READY)  ## pin what is installed now (a local build of torch is pinned by its public version)
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' > requirements.lock
+
+web:  ## check, test and bundle what runs in the browser, after editing web/; needs Node
+	cd web && npm ci --no-fund --no-audit && npm run check && npm test && npm run build
 
 clean:  ## remove what the two commands made, except the environment
 	rm -rf _build runs

@@ -16,6 +16,7 @@ from panelbook.publish.headline import (
     live_table,
     read_headlines,
     verdict_cards,
+    verdict_count,
     write_between_marks,
 )
 from panelbook.publish.ledger import read_claims
@@ -183,3 +184,18 @@ class TestLiveTable:
         runs = {run.id for run in plan(project, DEFAULT_PROFILE)}
         rows = read_headlines(project.params / "live.yml")
         assert {row.run for row in rows} <= runs
+
+
+class TestCount:
+    def test_every_claim_is_counted_under_its_verdict(self):
+        verdicts = ["holds"] * 3 + ["contradicted by the tracked data"] * 2 + ["not recomputable"]
+        text = verdict_count(
+            [{"verdict": verdict} for verdict in verdicts], lambda run, text: f"[{text}]({run})"
+        )
+        assert text == (
+            "Of [6 claims](claims.all) 3 hold, 0 more hold from aggregates only, 2 are contradicted by the study's own "
+            "data, and 1 cannot be recomputed.\n"
+        )
+
+    def test_a_build_without_claims_says_that_none_was_tried(self):
+        assert "did not try the claims" in verdict_count([])

@@ -78,5 +78,5 @@ def test_an_unknown_model_is_answered_with_those_there_are(tmp_path):
 
 
 def test_a_coverage_that_is_no_share_is_refused():
-    with pytest.raises(ParamError, match=r"coverage must lie in \(0, 1\]"):
+    with pytest.raises(ParamError, match=r"coverage must be in \(0, 1\]"):
         BudgetParams(coverage=1.5)

@@ -95,9 +95,9 @@ def list_weights(folder: Path) -> str:
             ("recipe", ", ".join(f"{key} {value}" for key, value in record["recipe"].items())),
             ("last loss", f"{last['loss']:.3f} nats a token"),
             ("PyTorch", record["torch_version"]),
-            ("documents, SHA-256", f"`{record['documents_sha256']}`"),
-            ("weights, SHA-256 of the tensors", f"`{record['weights_sha256']}`"),
-            ("model.safetensors, SHA-256", f"`{_hash(folder / 'model.safetensors')}`"),
+            ("documents, SHA-256", f"`{record['documents_sha256'][:16]}…`"),
+            ("weights, SHA-256 of the tensors", f"`{record['weights_sha256'][:16]}…`"),
+            ("model.safetensors, SHA-256", f"`{_hash(folder / 'model.safetensors')[:16]}…`"),
         ]
     except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
         raise BookError(

@@ -200,7 +200,7 @@ def _licences() -> str:
     rows = []
     for name, purpose in LIBRARIES.items():
         try:
-            metadata = importlib.metadata.metadata(name)
+            metadata: Any = importlib.metadata.metadata(name)  # a mapping, which its type does not say
         except importlib.metadata.PackageNotFoundError:
             continue
         rows.append(
@@ -208,8 +208,10 @@ def _licences() -> str:
                 name,
                 purpose,
                 read_licence(
-                    metadata.get("License-Expression"),
-                    metadata.get("License"),
+                    *(
+                        next(iter(metadata.get_all(key) or ()), None)
+                        for key in ("License-Expression", "License")
+                    ),
                     metadata.get_all("Classifier") or (),
                 ),
             ]

@@ -56,7 +56,7 @@ def mark_finding(notebook: NotebookNode, anchor: str, elsewhere: Sequence[Link] 
     elsewhere
         Pages that ask the same question of other data: text and path from the root of the book.
     """
-    page = nbformat.from_dict(json.loads(json.dumps(notebook)))
+    page: NotebookNode = nbformat.from_dict(json.loads(json.dumps(notebook)))
     prose = [cell for cell in page.cells if cell.cell_type == "markdown"]
     opening = next((cell for cell in prose if TITLE.search(cell.source)), None)
     if opening is None or not (paragraph := _first_paragraph(opening.source)):

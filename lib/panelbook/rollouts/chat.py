@@ -310,9 +310,9 @@ def open_chat(setting: Setting, weights: Weights, profile: str, scratch: Path, g
     ChatError
         If the model is not to be had, the service has no key, or the saved weights do not fit the model.
     """
-    if setting.engine == "local" and "/" in setting.model and setting.model.count("/") != 1:
-        if not Path(setting.model).is_dir():
-            raise ChatError(f"there is no folder {setting.model}; give the folder of a model, or its hub id.")
+    looks_like_folder = "/" in setting.model and setting.model.count("/") != 1
+    if setting.engine == "local" and looks_like_folder and not Path(setting.model).is_dir():
+        raise ChatError(f"there is no folder {setting.model}; give the folder of a model, or its hub id.")
     try:
         client = setting.open(scratch).create_sampling_client(weights.path)
     except Exception as error:

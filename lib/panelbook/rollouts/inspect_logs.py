@@ -21,7 +21,7 @@ import json
 import re
 import tempfile
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from panelbook.rollouts.imports import GRADE_LETTERS
 from panelbook.rollouts.schema import ROLLOUTS_COLUMNS, read_rollouts
 from panelbook.rollouts.store import read_lines
 from panelbook.study.arms import ARMS
-from panelbook.study.voices import take_apart
+from panelbook.study.voices import Segment, take_apart
 from panelbook.text import show_controls
 
 LOG_KEY = ["study", "run_id", "benchmark", "arm", "checkpoint"]
@@ -193,6 +193,7 @@ def _describe_sample(row: dict[str, Any], questions: Questions, model: str) -> d
     """One draw as the JSON of an ``EvalSample``."""
     question, gold = questions.get((row["benchmark"], row["problem_id"]), (row["problem_id"], NOT_RECORDED))
     completion, cut_off = row["completion"], row["stop_reason"] == "length"
+    segments = take_apart(completion, row["arm"])
     name = _digest(*(row[column] for column in (*LOG_KEY, "problem_id", "sample_id")))
     usage = {
         "input_tokens": row["prompt_tokens"] or 0,
@@ -204,7 +205,7 @@ def _describe_sample(row: dict[str, Any], questions: Questions, model: str) -> d
         "role": "assistant",
         "source": "generate",
         "model": model,
-        "content": _describe_content(completion, row["arm"]),
+        "content": _describe_content(completion, segments),
     }
     sample: dict[str, Any] = {
         "id": show_controls(row["problem_id"]),
@@ -224,7 +225,7 @@ def _describe_sample(row: dict[str, Any], questions: Questions, model: str) -> d
             "rollout": {column: row[column] for column in ROLLOUTS_COLUMNS},
             "voices": [
                 {"speaker": segment.speaker, "text": segment.text}
-                for segment in take_apart(completion, row["arm"])
+                for segment in segments
                 if segment.kind == "speech"
             ],
         },
@@ -243,11 +244,11 @@ def _describe_sample(row: dict[str, Any], questions: Questions, model: str) -> d
     return sample
 
 
-def _describe_content(completion: str, arm: str) -> list[dict[str, str]]:
+def _describe_content(completion: str, segments: Sequence[Segment]) -> list[dict[str, str]]:
     """Return reasoning and the rest as parts of a message, word for word; each part only where there is one."""
     reasoning: list[str] = []
     rest: list[str] = []
-    for segment in take_apart(completion, arm):
+    for segment in segments:
         part = completion[segment.start : segment.stop]
         (reasoning if segment.kind in ("speech", "step") else rest).append(part)
     parts = []
