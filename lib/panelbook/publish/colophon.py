@@ -203,19 +203,10 @@ def _licences() -> str:
             metadata: Any = importlib.metadata.metadata(name)  # a mapping, which its type does not say
         except importlib.metadata.PackageNotFoundError:
             continue
-        rows.append(
-            [
-                name,
-                purpose,
-                read_licence(
-                    *(
-                        next(iter(metadata.get_all(key) or ()), None)
-                        for key in ("License-Expression", "License")
-                    ),
-                    metadata.get_all("Classifier") or (),
-                ),
-            ]
+        expressions, texts, classifiers = (
+            metadata.get_all(key) or [""] for key in ("License-Expression", "License", "Classifier")
         )
+        rows.append([name, purpose, read_licence(expressions[0], texts[0], classifiers)])
     return (
         "## Libraries and fonts\n\n"
         + _table(["library", "for", "licence, as it declares it"], rows)

@@ -794,7 +794,8 @@ def _own_record(own: Mapping[str, Any], scores: Mapping[str, Any]) -> dict[str, 
     record = {name: own[name] for name in DRAW_FIELDS if own.get(name) is not None}
     status = own.get("status")
     letter = GRADE_LETTERS.get(status or "")
-    value = _dig(scores, "correct.value") or letter
+    scored = _dig(scores, "correct.value")
+    value = letter if scored is None else scored
     record["correct"] = status if value == letter else "no_answer" if value == "N" else value
     return {name: value for name, value in record.items() if value is not None}
 

@@ -89,7 +89,7 @@ export function App({ index, shards }: { index: Index; shards: Shards }) {
   return (
     <>
       <header class="top">
-        {index.back && <a class="back" href={index.back}>← Book</a>}
+        {index.back && <a class="back" href={index.back} target="_top">← Book</a>}
         <h1><bdi>{visible(index.title)}</bdi></h1>
         <div class="tools">
           <button type="button" aria-pressed={map !== null} title="Map (m)" onClick={() => (colours(), setTab("list"))}>Map</button>

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { NO_FILTERS, applyFilters, countActive, outcomes, solvedBy, toggle, type Filters } from "./filters";
-import { makeIndex } from "./fixture";
+import { readIndex } from "./contract";
+import { makeIndex, makeRaw } from "./fixture";
 import { sortRows } from "./sort";
 
 const index = makeIndex();
@@ -23,8 +24,8 @@ test.each<[string, Partial<Filters>, number[]]>([
 ])("filter by %s", (_, filters, rows) => expect(find(filters)).toEqual(rows));
 
 test("the outcome of a problem counts draws of the chosen checkpoints only", () => {
-  expect([...solvedBy(index, NO_FILTERS)]).toEqual([0b11, 0b11, 0]);
-  expect([...solvedBy(index, { ...NO_FILTERS, chosen: { checkpoint: ["base"] } })]).toEqual([0b01, 0b11, 0]);
+  expect([...solvedBy(index, NO_FILTERS).solved]).toEqual([0b11, 0b11, 0]);
+  expect([...solvedBy(index, { ...NO_FILTERS, chosen: { checkpoint: ["base"] } }).solved]).toEqual([0b01, 0b11, 0]);
   const base = { chosen: { checkpoint: ["base"] } };
   expect(find({ outcome: "some", ...base })).toEqual([0, 1, 4, 5]);
   expect(find({ outcome: "only:panel", ...base })).toEqual([0, 1, 4, 5]);
@@ -32,6 +33,16 @@ test("the outcome of a problem counts draws of the chosen checkpoints only", () 
   expect(find({ outcome: "all", ...base })).toEqual([8, 9, 12, 13]);
   expect(find({ outcome: "none", ...base })).toEqual([16, 17, 20, 21]);
   expect(find({ outcome: "some" })).toEqual([]);
+});
+
+test("an arm that never drew on a problem has no part in its outcome", () => {
+  const raw = makeRaw();
+  raw.arms.push({ name: "thinking", colour: "#000000", style: "steps" }); // of another study: no row is its own
+  const wider = readIndex(raw);
+  const rows = (outcome: string) => [...applyFilters(wider, { ...NO_FILTERS, outcome, chosen: { checkpoint: ["base"] } }, null).rows];
+  expect(rows("all")).toEqual([8, 9, 12, 13]);
+  expect(rows("some")).toEqual([0, 1, 4, 5]);
+  expect(rows("none")).toEqual([16, 17, 20, 21]);
 });
 
 test("an arm filter does not change who solved a problem", () =>

@@ -46,18 +46,22 @@ function wanted(index: Index, facet: Facet, filters: Filters): Uint8Array | null
   return marks.includes(1) ? marks : null;
 }
 
-/** For each problem, a bit for every arm that solves it by any draw of the chosen studies and checkpoints. */
-export function solvedBy(index: Index, filters: Filters): Uint32Array {
-  const solved = new Uint32Array(index.problems.length);
-  const correct = index.statuses.indexOf("correct");
+/**
+ * For each problem a bit for every arm that drew on it, graded, and one for every arm that solves it by any draw;
+ * both within the chosen studies and checkpoints. Arms of another study do not count where they never drew.
+ */
+export function solvedBy(index: Index, filters: Filters): { drew: Uint32Array; solved: Uint32Array } {
+  const [drew, solved] = [new Uint32Array(index.problems.length), new Uint32Array(index.problems.length)];
+  const [correct, ungraded] = [index.statuses.indexOf("correct"), index.statuses.indexOf("ungraded")];
   const [studies, checkpoints] = [wanted(index, "study", filters), wanted(index, "checkpoint", filters)];
   for (let row = 0; row < index.n; row++) {
-    if (index.status[row] !== correct) continue;
+    if (index.status[row] === ungraded) continue;
     if (studies && !studies[index.study[row]!]) continue;
     if (checkpoints && !checkpoints[index.checkpoint[row]!]) continue;
-    solved[index.problem[row]!]! |= 1 << index.arm[row]!;
+    drew[index.problem[row]!]! |= 1 << index.arm[row]!;
+    if (index.status[row] === correct) solved[index.problem[row]!]! |= 1 << index.arm[row]!;
   }
-  return solved;
+  return { drew, solved };
 }
 
 /** The outcomes to choose from, with what they are called; `null` as key is no filter. */
@@ -66,21 +70,20 @@ export function outcomes(index: Index): [Outcome, string][] {
   if (arms.length < 2) return [["all", "solved"], ["none", "not solved"]];
   const both = arms.length === 2;
   return [
-    ["some", both ? "exactly one arm solves it" : "some arms solve it, some do not"],
-    ["all", both ? "both arms solve it" : "every arm solves it"],
+    ["some", both ? "exactly one arm solves it" : "some arms that drew on it solve it, some do not"],
+    ["all", both ? "both arms solve it" : "every arm that drew on it solves it"],
     ...arms.map((name): [Outcome, string] => [`only:${name}`, `only ${name} solves it`]),
     ["none", both ? "neither arm solves it" : "no arm solves it"],
   ];
 }
 
-/** The sets of arms, as bits, that make an outcome; null if it is no outcome of this index. */
-export function hasOutcome(index: Index, outcome: Outcome): ((solved: number) => boolean) | null {
-  const all = index.arms.reduce((bits, _, arm) => bits | (1 << arm), 0);
-  if (outcome === "all") return (solved) => solved === all;
-  if (outcome === "none") return (solved) => solved === 0;
-  if (outcome === "some") return (solved) => solved !== 0 && solved !== all;
+/** Whether the arms that drew on a problem and those that solve it, as bits, make an outcome; null if there is none such. */
+export function hasOutcome(index: Index, outcome: Outcome): ((drew: number, solved: number) => boolean) | null {
+  if (outcome === "all") return (drew, solved) => drew !== 0 && solved === drew;
+  if (outcome === "none") return (drew, solved) => drew !== 0 && solved === 0;
+  if (outcome === "some") return (drew, solved) => solved !== 0 && solved !== drew;
   const arm = index.arms.findIndex(({ name }) => outcome === `only:${name}`);
-  return arm < 0 ? null : (solved) => solved === 1 << arm;
+  return arm < 0 ? null : (drew, solved) => solved === 1 << arm && solved !== drew;
 }
 
 export interface Found {
@@ -99,7 +102,7 @@ export function applyFilters(index: Index, filters: Filters, hits: Uint8Array | 
   const counts = FACETS.map((facet) => new Uint32Array(facetValues(index, facet).length));
   const active = marks.flatMap((mark, i) => (mark ? [i] : []));
   const outcome = filters.outcome === null ? null : hasOutcome(index, filters.outcome);
-  const solved = outcome && solvedBy(index, filters);
+  const arms = outcome && solvedBy(index, filters);
   const only = filters.only === null ? -1 : index.problems.findIndex(({ id }) => id === filters.only);
   const ranged = filters.min !== null || filters.max !== null;
   const [min, max] = [filters.min ?? 0, filters.max ?? Infinity];
@@ -107,7 +110,7 @@ export function applyFilters(index: Index, filters: Filters, hits: Uint8Array | 
   let [nRows, nToSearch] = [0, 0];
   for (let p = 0; p < index.problems.length; p++) {
     if (only >= 0 && p !== only) continue;
-    if (outcome && !outcome(solved![p]!)) continue;
+    if (outcome && !outcome(arms!.drew[p]!, arms!.solved[p]!)) continue;
     for (let row = index.starts[p]!; row < index.starts[p + 1]!; row++) {
       const tokens = index.tokens[row]!;
       if (ranged && !(tokens >= min && tokens <= max)) continue; // an unknown length is in no range
