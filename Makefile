@@ -4,13 +4,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: book test lint bench smoke clean lock readme pretrain web
+.PHONY: book test lint inspect bench smoke clean lock readme pretrain web
 
 book: $(READY)  ## execute what has changed and render _build/html
 	$(BIN)/panelbook build
 
 test: $(READY)  ## the whole suite, including a book built and opened in a browser where one is installed
-	$(BIN)/pytest -n logical --dist loadgroup
+	$(BIN)/pytest -n logical --dist loadfile
 
 lint: $(READY)  ## style, types, and which room may import which
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
@@ -20,6 +20,10 @@ smoke: $(READY)  ## the same book with few resamples, for continuous integration
 
 pretrain: $(READY)  ## make the miniature's weights again from their seed and hold them to the committed ones
 	$(BIN)/pytest -m pretrain
+
+inspect: $(READY)  ## test the export to Inspect AI with its own package, kept apart: it would move pinned versions
+	$(BIN)/pip install --quiet --upgrade --target _build/inspect-ai 'inspect-ai>=0.3.285,<0.4'
+	PYTHONPATH=_build/inspect-ai $(BIN)/pytest tests/rollouts/test_inspect_logs.py
 
 bench: $(READY)  ## timings, as ratios against a plain reference in the same run
 	$(BIN)/python -m benchmarks --build

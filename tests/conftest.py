@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: the published files, a toy book, and the real book built once."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 from toy_book import STAGES, make_checkout
 
@@ -25,14 +27,6 @@ settings.load_profile("panelbook")
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep on one worker what needs the built book, which takes minutes to build: `make test` runs several."""
-    for item in items:
-        if {"built_book", "bare_book"} & set(getattr(item, "fixturenames", ())):
-            item.add_marker(pytest.mark.xdist_group("book"))
 
 
 @pytest.fixture(scope="session")
@@ -164,9 +158,21 @@ def build_copy(target: Path, *arguments: str, **changes: str) -> Built:
 
 @pytest.fixture(scope="session")
 def built_book(published_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Built:
-    """Build the smoke profile of this checkout, with the published files: minutes, so once."""
-    target = tmp_path_factory.mktemp("book") / "checkout"
-    return build_copy(target, **{published.ENVIRONMENT: str(published_folder.resolve())})
+    """Build the smoke profile of this checkout, with the published files: minutes, so once.
+
+    Workers that run side by side share one book: the first to come builds it, the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # that of a worker lies in that of the whole run
+    record = shared / "book.pickle"
+    with FileLock(shared / "book.lock"):
+        if not record.exists():
+            built = build_copy(
+                shared / "book" / "checkout", **{published.ENVIRONMENT: str(published_folder.resolve())}
+            )
+            record.write_bytes(pickle.dumps(built))
+    return pickle.loads(record.read_bytes())
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ lone surrogates, which become U+FFFD), and time that grows with the length of th
 """
 
 import csv
+import doctest
 import io
 import json
 import time
@@ -21,6 +22,8 @@ from rich.text import Text
 
 from panelbook.pipeline.commands.terminal import SafeConsole
 from panelbook.publish import figures
+from panelbook.publish.figures import style
+from panelbook.publish.figures.style import stack
 from panelbook.publish.results import show
 from panelbook.rollouts.draw import Draw, read_answer
 from panelbook.rollouts.embed import extract_traces
@@ -313,6 +316,28 @@ def test_figures_take_any_name_of_an_arm():
             assert [text.get_text() for text in legend.get_texts()] == names
         finally:
             plt.close(fig)
+
+
+@pytest.mark.filterwarnings("error:constrained_layout:UserWarning")
+@pytest.mark.parametrize(
+    "name", ["meta-llama/Llama-3.3-70B-Instruct-step-{}-v2", "x" * 900 + "{}", "<b>" * 30 + "{}"]
+)
+def test_long_names_leave_room_for_the_axes(name):
+    """A layout that fails ends the chapter: what it says on stderr is no result."""
+    first, second = name.format(1), name.format(2)
+    fig, (ax,) = stack(1, height=1.4)
+    for i, arm in enumerate((first, second)):
+        ax.scatter(0.5, i, label=arm)
+    ax.set_yticks([0, 1], [f"failed by\n{first}", f"failed by\n{second}"])
+    ax.set(xlabel=f"right under {first}", ylabel=second)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    fig.canvas.draw()
+    assert ax.get_position().width > 0.1
+
+
+def test_examples_of_breaking_names():
+    assert doctest.testmod(style).failed == 0
+    assert style.break_words("a, of " * 20) == "a, of " * 20
 
 
 # --- the terminal -------------------------------------------------------------------------------------

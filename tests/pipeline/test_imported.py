@@ -249,6 +249,15 @@ class TestFiles:
         assert "α" in text
         assert yaml.safe_load(text)["stages"]["closure"]["mine"]["second"] == "b #2"
 
+    def test_the_title_of_the_book_holds_no_markup(self, project, read):
+        """The theme repeats the title of the first page in the sidebar of every page, and does not escape it."""
+        first, second = '<img src=x onerror="window.pwned=1">', "&lt;b&gt; <script>"
+        write_import(project, "mine", read(make_rows(arms=[first, second])), first, second)
+        page = (project.runs / "mine" / "imported" / "front.md").read_text(encoding="utf-8")
+        (title,) = [line for line in page.splitlines() if line.startswith("# ")]
+        assert not set(title) & set('<>"')
+        assert "img src=x" in title
+
     def test_what_an_earlier_import_left_does_not_stay(self, project, read):
         rows = make_rows()
         write_import(project, "mine", read([*rows, {"arm": "x"}], skip_broken=True), "debate", "mono")

@@ -34,7 +34,7 @@ THINK = Options(("think",), max_tokens=64, seed=5)
 
 @pytest.fixture(scope="module")
 def grader():
-    with Grader(n_workers=1) as grader:
+    with Grader(n_workers=1, limit_s=0.5) as grader:
         yield grader
 
 
@@ -158,7 +158,7 @@ def test_what_the_miniature_does_not_know_is_said_with_examples(abacus):
     for example in EXAMPLES:
         assert example in str(refused.value)
         assert space_out(example) == example
-        assert abacus.ask(example, Options(("panel",), max_tokens=40))
+        assert abacus.ask(example, Options(("panel",), max_tokens=1))
     with pytest.raises(ChatError, match="knows the arms panel, think, and no native"):
         abacus.ask("7 * 8 = ?", Options(("native",), max_tokens=112))
     with pytest.raises(ChatError, match=r"exceed the model's context of \d+. Lower max_tokens"):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,39 @@ def test_arms_cannot_be_changed():
     with pytest.raises(AttributeError):
         PANEL.stop = ()  # type: ignore[misc]
     assert all(isinstance(arm, Arm) and arm.name == name for name, arm in ARMS.items())
+
+
+# The rule as one expression, which is slow on hostile text but plain to read
+
+
+PIECES = st.lists(
+    st.sampled_from(["<t>", "</t>", "<answer>", "</answer>", " ", "\n", "x", "4", "<", "answer>"]),
+    max_size=14,
+)
+
+
+def parse_slowly(text, open_tag, close_tag):
+    """Return reasoning, answer and validity by regular expressions over the whole text."""
+    answer = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    loose = (answer[1].strip() or None) if answer else None
+    body = text.partition(open_tag)[2]
+    pair = re.search(f"{close_tag}\\s*<answer>(.*?)</answer>", body, re.DOTALL) if open_tag in text else None
+    if pair and body[: pair.start()].strip() and pair[1].strip():
+        return Parsed(body[: pair.start()].strip(), pair[1].strip(), tag_valid=True)
+    reasoning = re.split(f"{close_tag}|</?answer>", body, maxsplit=1)[0].strip() or None
+    return Parsed(reasoning, loose, tag_valid=False)
+
+
+@given(PIECES)
+def test_tags_in_any_order_are_parsed_by_the_rule(pieces):
+    text = "".join(pieces)
+    for arm in (PANEL, THINK):
+        there = text.replace("<t>", arm.open_tag).replace("</t>", arm.close_tag)
+        assert arm.parse(there) == parse_slowly(there, arm.open_tag, arm.close_tag)
+    answer = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL)
+    parsed = ARMS["no_panel"].parse(text)
+    assert parsed.answer == ((answer[1].strip() or None) if answer else None)
+    assert parsed.reasoning == (text.partition("<answer>")[0].strip() or None)
 
 
 # Forty real completions

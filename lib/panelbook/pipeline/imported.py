@@ -267,7 +267,7 @@ def write_front(
         )
     )
     parts = [
-        f"(front)=\n# {_plain(name)}: {_code(first)} and {_code(second)}",
+        f"(front)=\n# {_plain(name)}: {_title(first)} and {_title(second)}",
         f"Draws of {_code(first)}, the arm under study, and {_code(second)}, the arm it is compared with, imported "
         f"from {len(imported.sources)} file{'s' if len(imported.sources) > 1 else ''}. Each chapter asks one question "
         "of them. Intervals resample problems; {doc}`/methods` says how.",
@@ -373,6 +373,11 @@ def _plain(text: str) -> str:
     """Keep a name from being read as markdown; an option is set as code, or its dashes would be joined to one."""
     escaped = re.sub(r"([\\`*_{}\[\]<>|$#])", r"\\\1", text)
     return re.sub(r"(?<!\S)(--[a-z]+)", r"`\1`", escaped)
+
+
+def _title(text: str) -> str:
+    """Return a name for the title of a page; the theme repeats that in the sidebar of every page, unescaped."""
+    return _code(text.translate(str.maketrans('<>"', "‹›”")))
 
 
 def _code(text: str) -> str:

@@ -94,7 +94,7 @@ def export_inspect(
             n_written, n_kept = n_written + written, n_kept + (not written)
             progress.advance(task, len(rows))
     console.print(
-        f"{n_written} logs written, {n_kept} there already, {len(rollouts):,} draws: inspect view --log-dir {out}",
+        f"logs written: {n_written}, there already: {n_kept}, draws: {len(rollouts):,}\n  inspect view --log-dir {out}",
         markup=False,
         highlight=False,
         soft_wrap=True,

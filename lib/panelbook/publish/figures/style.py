@@ -7,14 +7,16 @@ References
 Okabe, M. and Ito, K. (2008). Color universal design. https://jfly.uni-koeln.de/color/
 """
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib as mpl
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullFormatter
+from matplotlib.ticker import FixedFormatter, NullFormatter
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from panelbook.publish.downloads import carry_data
@@ -39,6 +41,44 @@ OTHER_ARM = (INK, "X", "-")
 BANDS = ("all_zero", "variance_band", "all_one")
 BAND_LABELS = {"all_zero": "never right", "variance_band": "variance band", "all_one": "always right"}
 BAND_COLOURS = {"all_zero": "#bdbdbd", "variance_band": "#E69F00", "all_one": "#5a5a5a"}
+
+
+LONGEST_WORD = 24
+"""Characters of a word that a figure shows unbroken: more is the name of a model, not a word."""
+
+MOST_LINES = 4
+
+
+class _Figure(Figure):
+    """A figure in which the name of an arm, however long, leaves room for the axes."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Break what is too long, then lay out and draw."""
+        for ax in self.axes:
+            legend = ax.get_legend()
+            for text in [ax.xaxis.label, ax.yaxis.label, *(legend.get_texts() if legend else ())]:
+                text.set_text(break_words(text.get_text()))
+            for axis in (ax.xaxis, ax.yaxis):
+                ticks = axis.get_major_formatter()
+                if isinstance(ticks, FixedFormatter):
+                    ticks.seq = [break_words(label) for label in ticks.seq]
+        super().draw(renderer)
+
+
+def break_words(label: str) -> str:
+    r"""Return a label with lines in which no word is longer than `LONGEST_WORD`, at most `MOST_LINES` where one was.
+
+    Examples
+    --------
+    >>> break_words("share of draws right under panel, of all there are")
+    'share of draws right under panel, of all there are'
+    >>> break_words("second batch of meta-llama/Llama-3.3-70B-Instruct-step-3000").split("\n")
+    ['second batch of meta-lla', 'ma/Llama-3.3-70B-', 'Instruct-step-3000']
+    """
+    if all(len(word) <= LONGEST_WORD for word in label.split()):
+        return label
+    lines = [piece for line in label.split("\n") for piece in textwrap.wrap(line, LONGEST_WORD)]
+    return "\n".join(lines[:MOST_LINES]) + ("…" if len(lines) > MOST_LINES else "")
 
 
 def use_theme() -> None:
@@ -72,7 +112,7 @@ def stack(
     rows: int, height: float, ratios: Sequence[float] | None = None, sharex: bool = False
 ) -> tuple[Figure, list[Axes]]:
     """Return a figure of one column with its axes from top to bottom."""
-    fig = Figure(figsize=(WIDTH, height), layout="constrained")
+    fig = _Figure(figsize=(WIDTH, height), layout="constrained")
     axs = fig.subplots(rows, 1, sharex=sharex, squeeze=False, height_ratios=ratios)[:, 0]
     sns.despine(fig)
     return fig, list(axs)
