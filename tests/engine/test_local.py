@@ -336,6 +336,28 @@ def test_draw_i_of_a_group_is_the_draw_with_seed_plus_i(engine):
     assert len({tuple(one.tokens) for one in group}) == 4
 
 
+def test_a_stream_hands_out_the_draws_of_sample_many_token_by_token(engine):
+    sampler = engine.create_sampling_client()
+    requests = [Request(ints(2, 3), 2, params(seed=50)), Request(ints(7), 1, params(seed=9, max_tokens=5))]
+    wanted = [
+        one
+        for _, future in sorted(dict(sampler.sample_many(requests)).items())
+        for one in future.result().sequences
+    ]
+    lengths = []
+    for draws in sampler.stream(requests):
+        lengths.append([len(draw.tokens) for draw in draws])
+        for draw, whole in zip(draws, wanted, strict=True):
+            assert draw.tokens == whole.tokens[: len(draw.tokens)]
+            assert (draw.stop_reason is not None) == (len(draw.tokens) == len(whole.tokens))
+    assert lengths == [[min(n, len(one.tokens)) for one in wanted] for n in range(1, len(lengths) + 1)]
+    assert [(d.tokens, d.logprobs, d.stop_reason) for d in draws] == [
+        (w.tokens, w.logprobs, w.stop_reason) for w in wanted
+    ]
+    with pytest.raises(ValueError, match="request 0"):
+        sampler.stream([Request(ints(2), 1, params(max_tokens=0))])
+
+
 def test_without_a_seed_draws_differ(engine):
     sampler = engine.create_sampling_client()
     first, second = (sampler.sample(ints(2), 1, params(seed=None)).result().sequences[0] for _ in range(2))

@@ -213,7 +213,7 @@ def reward(correct: bool, tag_valid: bool, tag_coef: float = 0.2) -> float:
 def _closed_answer(after: str) -> str | None:
     """Return what stands before the first ``</answer>``, stripped; None if it is not closed, or blank.
 
-    Not one expression for both tags: tried anew at each ``<answer>``, it takes hours on a megabyte of them.
+    Not one expression for both tags: tried anew at each ``<answer>``, it takes half an hour on a megabyte of them.
     """
     answer, closed, _ = after.partition(_CLOSE_ANSWER)
     return _text_or_none(answer) if closed else None
