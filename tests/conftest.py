@@ -6,12 +6,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 from toy_book import STAGES, make_checkout
 
 from panelbook.pipeline import cli, stages
@@ -25,6 +27,7 @@ from panelbook.rollouts import published
 settings.register_profile("panelbook", deadline=None)
 settings.load_profile("panelbook")
 
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500
 
@@ -188,3 +191,24 @@ def bare_book(built_book: Built, tmp_path_factory: pytest.TempPathFactory) -> Bu
     for run in without_published(plan(Project.find(), "smoke"))[0]:
         shutil.copytree(built_book.root / run.folder, root / run.folder)
     return build_copy(root, "--no-download", **homes)
+
+
+@pytest.fixture(scope="session")
+def book(built_book: Built) -> Built:
+    """Return the built book, whose build must have ended well."""
+    assert built_book.status == 0, built_book.output[-3000:]
+    return built_book
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Start headless Chromium; without one, skip, or fail in continuous integration."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        if os.environ.get("CI"):
+            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
+        pytest.skip("no Chromium on this machine; install one to test the pages in it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
+        yield browser
+        browser.close()

@@ -6,19 +6,16 @@ dark, and its contrasts in the light of a desktop as well. Contrast is by far th
 those elements alone whose colours, by the plain formula, are too much alike.
 """
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from conftest import Built
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 STRUCTURE = {"rules": {"color-contrast": {"enabled": False}}, "resultTypes": ["violations"], "preload": False}
@@ -69,25 +66,6 @@ UNNAMED_IMAGES = """() => [...document.querySelectorAll("img")]
   .filter(image => !image.closest("[aria-hidden=true]"))
   .map(image => [image.getAttribute("src"), image.getAttribute("alt") ?? ""])
   .filter(([source, alt]) => alt.trim().length < 4 || source.includes(alt.trim()))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the pages in it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def book(built_book: Built) -> Built:
-    assert built_book.status == 0, built_book.output[-3000:]
-    return built_book
 
 
 @pytest.fixture

@@ -1,18 +1,13 @@
 """Every page in headless Chromium, as a reader opens it: from the file system, at two widths, in both themes."""
 
-import os
 import re
-import shutil
-from collections.abc import Iterator
 
 import pytest
-from conftest import Built
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
 
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 
 # What must not be left for a reader to see outside code: markup that was never turned into a page.
 MARKUP = re.compile(
@@ -61,25 +56,6 @@ CONTRAST = """selector => {
     return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
   });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the pages in it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def book(built_book: Built) -> Built:
-    assert built_book.status == 0, built_book.output[-3000:]
-    return built_book
 
 
 def open_page(browser: Browser, url: str, size: str, theme: str) -> tuple[Page, list[str]]:

@@ -8,7 +8,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 from conftest import Built, run_panelbook
 from PIL import Image
@@ -22,12 +21,6 @@ MAX_PAGE_BYTES = 2_000_000
 LOADED = re.compile(
     r"<(?:script|img|iframe|source|video|audio)\b[^>]*?\bsrc=\"(https?:)?//|<link\b[^>]*?href=\"(https?:)?//"
 )
-
-
-@pytest.fixture(scope="module")
-def book(built_book: Built) -> Built:
-    assert built_book.status == 0, built_book.output[-3000:]
-    return built_book
 
 
 def chapter_results(book: Built):

@@ -1,7 +1,6 @@
 """Dials in headless Chromium, as a reader meets them: a static page, the script and the book's CSS."""
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 import panelbook
 from panelbook.measure.uncertainty import Resampling
@@ -19,7 +18,6 @@ from panelbook.publish.dials import Dial
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 HOSTILE = '</script><img src=x onerror="window.hacked=1">&lt;b&gt;'
 R = Resampling(seed=1, n_resamples=200)
 
@@ -54,19 +52,6 @@ CONTRAST = """() => {
     return [(Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05), node.textContent];
   });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the dials in it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 def make_counts(second: str) -> pd.DataFrame:

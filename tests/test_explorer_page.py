@@ -3,7 +3,6 @@
 import base64
 import gzip
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,13 +13,12 @@ import pandas as pd
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from hostile import HOSTILE, MARKER
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from panelbook.publish.explorer import explore, rollout_id, write_explorer
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 LOOKS = {"desktop": ((1280, 900), "light"), "phone": ((390, 844), "dark")}
 
 KEY = ["run_id", "arm", "checkpoint", "problem_id", "sample_id"]
@@ -77,19 +75,6 @@ def make_neighbours(draws: pd.DataFrame) -> pd.DataFrame:
     mine = draws[draws["arm"] == "panel"][KEY].reset_index(drop=True)
     others = {f"other_{name}": mine[name] for name in KEY if name != "problem_id"} | {"other_arm": "think"}
     return mine.assign(**others, relation="near", rank=0, distance=0.125)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the pages in it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,14 @@
 """The explorer as a reader meets it: from the command's server, from a folder, and in the output of a notebook."""
 
-import os
-import shutil
-
 import pandas as pd
 import pytest
-from playwright.sync_api import sync_playwright
 
 from panelbook.pipeline.serve import serving
 from panelbook.publish.explorer import explore, rollout_id, write_explorer
 
 pytestmark = pytest.mark.browser
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the pages in it")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

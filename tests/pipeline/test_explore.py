@@ -341,5 +341,5 @@ def test_only_declared_files_are_looked_for():
 
 @pytest.mark.parametrize("name", ["n_embedded", "window_chars", "n_neighbours"])
 def test_a_map_of_nothing_is_refused(name):
-    with pytest.raises(ValueError, match=f"{name}.* must be at least 1"):
+    with pytest.raises(ValueError, match=f"{name} must be at least"):
         MapParams(**{name: 0})

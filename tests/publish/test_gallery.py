@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -227,23 +224,6 @@ class TestGallery:
     def test_verdicts_must_be_on_these_transcripts(self, transcripts, first):
         with pytest.raises(ValueError, match="one-to-one"):
             show_gallery(transcripts, pd.concat([first, first]), "x")
-
-
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    playwright_api = pytest.importorskip("playwright.sync_api")
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        if os.environ.get("CI"):
-            pytest.fail("Continuous integration needs Chromium: install Debian's package `chromium`.")
-        pytest.skip("no Chromium on this machine; install one to test the pages in it")
-    with playwright_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.mark.browser

@@ -341,53 +341,34 @@ class CountsParams(LiveParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EmbedParams(LiveParams):
-    """Stage `embed`."""
+class TraceParams(LiveParams):
+    """What the stages that embed traces share."""
 
     rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
     encoder: str = param(
         "minilm", "minilm (from its Python package) or the hub id of a sentence encoder", known=("minilm",)
     )
-    n_embedded: int = param(4, "draws of each problem that are embedded, the first ones")
-    window_chars: int = param(2000, "characters of each trace that are embedded")
-    cluster_eps: float = param(0.25, "DBSCAN: largest cosine distance within a cluster")
+    n_embedded: int = param(4, "draws of each problem that are embedded, the first ones", within="[2, inf)")
+    window_chars: int = param(2000, "characters of each trace that are embedded", within="[1, inf)")
     turns: bool = param(
         True, "draws are made of labelled turns, as the miniature's are: measure without labels too"
     )
 
-    def check(self) -> None:
-        """Check the number of draws."""
-        super().check()
-        if self.n_embedded < 2 or self.window_chars < 1:
-            raise ValueError(
-                "n_embedded must be at least 2 and window_chars at least 1; got "
-                f"{self.n_embedded} and {self.window_chars}."
-            )
+
+@dataclass(frozen=True, kw_only=True)
+class EmbedParams(TraceParams):
+    """Stage `embed`."""
+
+    cluster_eps: float = param(0.25, "DBSCAN: largest cosine distance within a cluster")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MapParams(LiveParams):
+class MapParams(TraceParams):
     """Stage `map`."""
 
-    rollouts: list[str] = artefacts("rollouts.parquet", ["rollouts/panel", "rollouts/think"])
-    encoder: str = param(
-        "minilm", "minilm (from its Python package) or the hub id of a sentence encoder", known=("minilm",)
+    n_neighbours: int = param(
+        3, "nearest and farthest draws of the same problem that are listed", within="[1, inf)"
     )
-    n_embedded: int = param(4, "draws of each problem that are placed on the map, the first ones")
-    window_chars: int = param(2000, "characters of each trace that are embedded")
-    n_neighbours: int = param(3, "nearest and farthest draws of the same problem that are listed")
-    turns: bool = param(
-        True, "draws are made of labelled turns, as the miniature's are: ask without labels too"
-    )
-
-    def check(self) -> None:
-        """Check the counts."""
-        super().check()
-        if min(self.n_embedded, self.window_chars, self.n_neighbours) < 1:
-            raise ValueError(
-                "n_embedded, window_chars and n_neighbours must be at least 1; got "
-                f"{self.n_embedded}, {self.window_chars} and {self.n_neighbours}."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)
