@@ -364,6 +364,20 @@ class TestMain:
         with pytest.raises(ZeroDivisionError):
             cli.main(["params", "--profile", "toy"])
 
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (PermissionError(13, "Permission denied", "/locked/out"), "/locked/out: Permission denied"),
+            (OSError(28, "No space left on device"), "No space left on device"),
+        ],
+    )
+    def test_a_refusal_of_the_system_is_one_screen(self, panelbook, monkeypatch, error, told):
+        def refuse(*_):
+            raise error
+
+        monkeypatch.setattr("panelbook.pipeline.stages.plan", refuse)
+        assert_refused(panelbook("params"), told)
+
     def test_brackets_in_a_message_are_shown_as_they_are(self, panelbook, monkeypatch):
         def refuse(*_):
             raise BookError("column [bold]x[/bold] is missing")

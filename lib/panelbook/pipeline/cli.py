@@ -5,6 +5,7 @@ shared options from `commands/terminal.py`, and one line under "Commands" below.
 papermill) is imported inside the function: `--help` and completion on the TAB key load every module.
 """
 
+import errno
 import os
 from collections.abc import Sequence
 
@@ -54,11 +55,23 @@ app.command()(tidy)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a `BookError` is printed on one screen and exits with 1."""
+    """Run the command line; a `BookError`, or a refusal of the system over a file, is one screen and exits with 1."""
     try:
         with bash_words(os.environ):
             app(args=arguments)
     except BookError as error:
         errors.print(f"[bold red]error[/bold red] {type(error).__name__}", highlight=False)
         errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        if error.filename is None and not full:  # nothing that the reader could do something about: a defect
+            raise
+        errors.print(f"[bold red]error[/bold red] {type(error).__name__}", highlight=False)
+        errors.print(
+            f"{error.filename or 'writing'}: {error.strerror}. Give another path, or make room, and run again.",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
         raise SystemExit(1) from None
