@@ -305,7 +305,7 @@ class TestFront:
         write_import(project, "mine", imported, "a|b", "*c*`d`")
         text = write_front(project, "mine", imported, "a|b", "*c*`d`", [])
         assert r"| `x\|y` | `a\|b` | 3 | 12 | 4 |" in text
-        assert "`*c*'d'`" in text
+        assert "`` *c*`d` ``" in text
 
     def test_a_profile_with_a_front_page_is_rendered_as_a_book_of_its_own(self, project, read, monkeypatch):
         write_import(project, "mine", read(make_rows()), "debate", "mono")

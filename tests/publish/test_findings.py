@@ -8,7 +8,7 @@ import yaml
 from nbformat import NotebookNode
 
 from panelbook.project import Project
-from panelbook.publish.findings import doc_link, escape, list_findings, mark_finding, read_finding
+from panelbook.publish.findings import list_findings, mark_finding, read_finding
 
 OPENING = "(ch-x)=\n# Does it?\n\nIt does, by {glue:text}`gain_full`.\nStill it does.\n\nWhy one asks."
 
@@ -153,14 +153,6 @@ class TestList:
     def test_contents_without_parts_are_one_part(self):
         pages = {"c/b": Page("b", "only", "Does B?", make_page("# Does B?\n\nYes."))}
         assert list_findings({"root": "intro", "chapters": [{"file": "c/b"}]}, pages).endswith(": Yes.\n\n")
-
-
-def test_a_link_cannot_be_ended_by_its_text():
-    assert doc_link("a`b <c>", "/chapters/x") == "{doc}`ab c </chapters/x>`"
-
-
-def test_escaped_text_has_no_bare_markup():
-    assert escape("a_b|c$d") == r"a\_b\|c\$d"
 
 
 def test_every_notebook_opens_with_a_paragraph_and_ends_in_a_summary():

@@ -19,6 +19,7 @@ from panelbook.errors import BookError
 from panelbook.pipeline.book import FRONT, read_title
 from panelbook.pipeline.stages import find_stage, plan
 from panelbook.project import Project
+from panelbook.publish.markdown import code, escape, table
 from panelbook.publish.pages import CHAPTERS
 from panelbook.rollouts.imports import Imported, list_taken
 from panelbook.rollouts.schema import select_counts
@@ -243,13 +244,19 @@ def write_front(
     """Return the first page of the book of an import, in markdown."""
     runs = plan(project, name)
     read = [
-        [_code(str(benchmark)), _code(str(arm)), f"{len(rows):,}", f"{rows['n'].sum():,}", _range(rows["n"])]
+        [
+            code(benchmark),
+            code(arm),
+            f"{len(rows):,}",
+            f"{rows['n'].sum():,}",
+            _range(rows["n"]),
+        ]
         for (benchmark, arm), rows in imported.counts.groupby(["benchmark", "arm"])
     ]
     taken = [
         [
-            _code(ours),
-            _code(theirs.removeprefix("column ")) if theirs.startswith("column ") else _plain(theirs),
+            code(ours),
+            code(theirs.removeprefix("column ")) if theirs.startswith("column ") else _plain(theirs),
             _plain(files),
         ]
         for ours, theirs, files in list_taken(imported.sources)
@@ -262,21 +269,21 @@ def write_front(
     chapters = [f"- {{doc}}`/{CHAPTERS}/{run.page}`" for run in runs]
     missing = list(
         dict.fromkeys(
-            f"- *{read_title(project, find_stage(case.stage))}* on {_code(case.benchmark)}: {_plain(case.reason)}."
+            f"- *{read_title(project, find_stage(case.stage))}* on {code(case.benchmark)}: {_plain(case.reason)}."
             for case in left_out
         )
     )
     parts = [
         f"(front)=\n# {_plain(name)}: {_title(first)} and {_title(second)}",
-        f"Draws of {_code(first)}, the arm under study, and {_code(second)}, the arm it is compared with, imported "
+        f"Draws of {code(first)}, the arm under study, and {code(second)}, the arm it is compared with, imported "
         f"from {len(imported.sources)} file{'s' if len(imported.sources) > 1 else ''}. Each chapter asks one question "
         "of them. Intervals resample problems; {doc}`/methods` says how.",
         "\n".join(chapters),
         "## What was read",
-        _table(["benchmark", "arm", "problems", "draws", "draws each"], read),
+        table(["benchmark", "arm", "problems", "draws", "draws each"], read),
         "\n".join(f"- {_plain(note)}" for note in notes),
         "## What was taken for what",
-        _table(["here", "in the files", "files"], taken),
+        table(["here", "in the files", "files"], taken),
         "## What is left out" if missing else "",
         "\n".join(missing),
         "## Ask again",
@@ -364,21 +371,11 @@ def _range(values: "pd.Series[int]") -> str:
     return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _plain(text: str) -> str:
     """Keep a name from being read as markdown; an option is set as code, or its dashes would be joined to one."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>|$#])", r"\\\1", text)
-    return re.sub(r"(?<!\S)(--[a-z]+)", r"`\1`", escaped)
+    return re.sub(r"(?<!\S)(--[a-z]+)", r"`\1`", escape(text))
 
 
 def _title(text: str) -> str:
     """Return a name for the title of a page; the theme repeats that in the sidebar of every page, unescaped."""
-    return _code(text.translate(str.maketrans('<>"', "‹›”")))
-
-
-def _code(text: str) -> str:
-    return "`" + text.replace("`", "'").replace("|", "\\|") + "`"
+    return code(text.translate(str.maketrans('<>"', "‹›”")))

@@ -6,7 +6,6 @@ tracked list of those that the book shows. What is on disk is derived: deleting 
 """
 
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Iterable, Mapping
@@ -20,6 +19,7 @@ from panelbook.errors import BookError
 from panelbook.pipeline.params import ParamError, nearest
 from panelbook.pipeline.stages import StageRun, vary
 from panelbook.project import DEFAULT_PROFILE, Project
+from panelbook.publish.markdown import code, escape
 
 Records = Mapping[str, Mapping[str, Any]]
 
@@ -235,7 +235,7 @@ def describe_variant(baseline: StageRun, variant: StageRun, before: Records, aft
                 for side in (before, after)
             )
             title = (after.get(name) or before[name])["title"]
-            lines.append(f"| {' | '.join(map(_plain, (title, *cells)))} |")
+            lines.append(f"| {' | '.join(map(escape, (title, *cells)))} |")
         if len(moved) > SHOWN_MOVES:
             lines += ["", "The others are further down this page."]
         lines.append(":::")
@@ -262,19 +262,6 @@ def assign(name: str, value: Any) -> str:
             doubled = text.replace('"', '""')
             text = f'"{doubled}"'
     return shlex.quote(f"{name}={text}")
-
-
-def code(value: Any) -> str:
-    """Write a value as code in markdown, whatever it holds."""
-    text = re.sub(r"\s+", " ", str(value)).strip() or '""'
-    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
-    pad = " " if "`" in text else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def _plain(text: str) -> str:
-    """Write a text in a cell of a markdown table."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~^])", r"\\\1", text)
 
 
 def size_of(folder: Path) -> int:

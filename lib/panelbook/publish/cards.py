@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from panelbook.errors import BookError
-from panelbook.publish.findings import escape
+from panelbook.publish.markdown import escape
 from panelbook.study.arms import ARMS
 
 SETTINGS = ("arm", "n_samples", "n_steps", "temperature", "max_tokens", "learning_rate", "seed", "train_seed")

@@ -15,7 +15,7 @@ import yaml
 from nbformat import NotebookNode
 
 from panelbook.errors import BookError
-from panelbook.publish.findings import doc_link
+from panelbook.publish.markdown import doc_link, table
 
 LIBRARIES: dict[str, str] = {
     "jupyter-book": "the pages",
@@ -183,7 +183,7 @@ def _chapters(made: Sequence[Made]) -> str:
         for m in made
     ]
     heading = ["chapter", "time", "figures", "tables", "results", "executed at commit"]
-    return "## Every chapter\n\n" + _table(heading, rows)
+    return "## Every chapter\n\n" + table(heading, rows)
 
 
 def _versions(made: Sequence[Made]) -> str:
@@ -191,7 +191,7 @@ def _versions(made: Sequence[Made]) -> str:
     used = sorted({item for m in made for item in m.manifest.get("versions", {}).items()})
     return (
         "## Versions\n\nThose that every manifest records; `requirements.lock` names all of them, and its hash is part "
-        "of every chapter's key.\n\n" + _table(["package", "version"], [list(item) for item in used])
+        "of every chapter's key.\n\n" + table(["package", "version"], [list(item) for item in used])
     )
 
 
@@ -209,7 +209,7 @@ def _licences() -> str:
         rows.append([name, purpose, read_licence(expressions[0], texts[0], classifiers)])
     return (
         "## Libraries and fonts\n\n"
-        + _table(["library", "for", "licence, as it declares it"], rows)
+        + table(["library", "for", "licence, as it declares it"], rows)
         + "\n\nLetters on the pages are those of the reader's system. Figures are lettered in DejaVu Sans (its licence "
         "allows embedding), formulas in MathJax's TeX fonts (Apache 2.0), and icons are Font Awesome Free (icons "
         "CC BY 4.0, fonts SIL OFL 1.1), which the theme carries. Preact (MIT) and Temml (MIT) draw what moves in the "
@@ -250,10 +250,3 @@ def _author(author: Mapping[str, str]) -> str:
 def _markup(text: Any) -> str:
     """Return the HTML of an output, which a notebook may hold as a list of lines."""
     return text if isinstance(text, str) else "".join(text)
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(
-        "| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines
-    )

@@ -14,12 +14,12 @@ from typing import Any, Protocol
 import nbformat
 from nbformat import NotebookNode
 
+from panelbook.publish.markdown import doc_link, escape
 from panelbook.publish.numbers import GLUED, read_glued
 
 TITLE = re.compile(r"^# .+$", re.M)
 SUMMARY = re.compile(r"^## Summary\b", re.M)
 NOT_A_PARAGRAPH = re.compile(r"#|:::|```|\||[-*+] |\d+\. |> |\$\$|\([\w-]+\)=|<")
-PUNCTUATION = re.compile(r"([\\`*_{}\[\]<>#|$~^!&])")
 """What markdown would read as markup in a text that was pasted."""
 
 Link = tuple[str, str]
@@ -116,16 +116,6 @@ def list_findings(toc: Mapping[str, Any], chapters: Mapping[str, Page]) -> str:
             heading = f"**{title}**" if several else f"**{doc_link(title, files[0])}**"
             blocks.append(heading + "".join(f"\n: {line}\n" for line in lines))
     return "\n\n".join(blocks) + "\n"
-
-
-def doc_link(text: str, path: str) -> str:
-    """Return a link to a page of the book; a character that would end the link's text is left out."""
-    return f"{{doc}}`{re.sub('[`<>]', '', text)} </{path.lstrip('/')}>`"
-
-
-def escape(text: str) -> str:
-    """Return a text so that markdown shows it as it is."""
-    return PUNCTUATION.sub(r"\\\1", text)
 
 
 def _first_paragraph(source: str) -> str:
