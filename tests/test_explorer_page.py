@@ -450,7 +450,7 @@ def test_a_text_in_very_many_pieces_is_cut_too(tmp_path, open_page):
 
 
 def pack(data: Any) -> str:
-    return base64.b64encode(gzip.compress(json.dumps(data).encode())).decode()
+    return base64.b64encode(gzip.compress(json.dumps(data).encode(), mtime=0)).decode()
 
 
 def read_index(folder: Path) -> dict[str, Any]:
