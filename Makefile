@@ -25,8 +25,8 @@ inspect: $(READY)  ## test the export to Inspect AI with its own package, kept a
 	$(BIN)/pip install --quiet --upgrade --target _build/inspect-ai 'inspect-ai>=0.3.285,<0.4'
 	PYTHONPATH=_build/inspect-ai $(BIN)/pytest tests/rollouts/test_inspect_logs.py
 
-bench: $(READY)  ## timings, as ratios against a plain reference in the same run
-	$(BIN)/python -m benchmarks --build
+bench: $(READY)  ## timings, as ratios against a plain reference in the same run; those of a build go into README.md
+	$(BIN)/python -m benchmarks --build --write README.md
 
 readme: $(READY)  ## write the headline table of README.md from the results of the last build
 	$(BIN)/panelbook headline --write README.md

@@ -175,18 +175,19 @@ def live_table(
     return "\n".join(rows) + "\n"
 
 
-def write_between_marks(text: str, table: str, name: str) -> str:
-    """Return `text` with what stands between the two headline marks replaced by `table`.
+def write_between_marks(text: str, table: str, name: str, marks: tuple[str, str] = (START, END)) -> str:
+    """Return `text` with what stands between two marks, by default those of the headline, replaced by `table`.
 
     Raises
     ------
     BookError
         If the marks are not there, once each and in order.
     """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise BookError(f"{name} must hold the line {START!r} and, after it, {END!r}, once each.")
-    before, rest = text.split(START)
-    return f"{before}{START}\n{table}{END}{rest.split(END)[1]}"
+    start, end = marks
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise BookError(f"{name} must hold the line {start!r} and, after it, {end!r}, once each.")
+    before, rest = text.split(start)
+    return f"{before}{start}\n{table}{end}{rest.split(end)[1]}"
 
 
 def _claim_line(claim: Mapping[str, Any], link: Link) -> str:
