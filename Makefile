@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: book test lint inspect bench smoke clean lock readme pretrain web
+.PHONY: book test lint inspect bench smoke clean lock readme pretrain tinker web
 
 book: $(READY)  ## execute what has changed and render _build/html
 	$(BIN)/panelbook build
@@ -20,6 +20,10 @@ smoke: $(READY)  ## the same book with few resamples, for continuous integration
 
 pretrain: $(READY)  ## make the miniature's weights again from their seed and hold them to the committed ones
 	$(BIN)/pytest -m pretrain
+
+tinker: $(READY)  ## run protocol, agreement and smoke profile against a server of one's own; the first run installs it
+	$(BIN)/python tests/service/server.py
+	PYTHONPATH=$(CURDIR)/_build/skyrl/sdk $(BIN)/pytest -m service -rs tests/service
 
 inspect: $(READY)  ## test the export to Inspect AI with its own package, kept apart: it would move pinned versions
 	$(BIN)/pip install --quiet --upgrade --target _build/inspect-ai 'inspect-ai>=0.3.285,<0.4'

@@ -27,6 +27,9 @@ from panelbook.rollouts import published
 settings.register_profile("panelbook", deadline=None)
 settings.load_profile("panelbook")
 
+# No test asks a hub; where none answers, the library takes half a minute to say so.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--allow-file-access-from-files"]
 ROOT = Path(__file__).resolve().parents[1]
 BUILD_LIMIT_S = 1500

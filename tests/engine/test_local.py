@@ -211,10 +211,12 @@ def test_an_error_within_the_tolerance_changes_no_sure_choice(temperature):
 # Decoders ------------------------------------------------------------------------------------------------
 
 DECODERS = {
-    "qwen3 by hand": (local._Qwen3Decoder, "qwen3", {}),
-    "qwen3 by hand, own output layer": (local._Qwen3Decoder, "qwen3", {"tie_word_embeddings": False}),
-    "qwen3 by hand, one key head": (local._Qwen3Decoder, "qwen3", {"num_key_value_heads": 1}),
-    "qwen3 by hand, no groups": (local._Qwen3Decoder, "qwen3", {"num_key_value_heads": 4}),
+    "qwen3 by hand": (local._DirectDecoder, "qwen3", {}),
+    "qwen3 by hand, own output layer": (local._DirectDecoder, "qwen3", {"tie_word_embeddings": False}),
+    "qwen3 by hand, one key head": (local._DirectDecoder, "qwen3", {"num_key_value_heads": 1}),
+    "qwen3 by hand, no groups": (local._DirectDecoder, "qwen3", {"num_key_value_heads": 4}),
+    "llama by hand": (local._DirectDecoder, "llama", {}),
+    "llama by hand, own output layer": (local._DirectDecoder, "llama", {"tie_word_embeddings": True}),
     "qwen3": (local._CachedDecoder, "qwen3", {}),
     "qwen3, sliding window": (
         local._CachedDecoder,
@@ -231,7 +233,7 @@ DECODERS = {
 def test_decoder_equals_the_full_forward(case, prompts, monkeypatch):
     decoder_class, architecture, changes = DECODERS[case]
     model = build_model(architecture, **changes)
-    monkeypatch.setattr(local._Qwen3Decoder, "_ROOM", 2)  # so that the cache grows on the way
+    monkeypatch.setattr(local._DirectDecoder, "_ROOM", 2)  # so that the cache grows on the way
     row_prompts = [0, 1, 0, 1, len(prompts) - 1, 0]
     sequences = [list(prompts[i]) for i in row_prompts]
     tokens = torch.randint(2, len(WORDS), (20, 6), generator=torch.Generator().manual_seed(1))
@@ -252,9 +254,10 @@ def test_decoder_equals_the_full_forward(case, prompts, monkeypatch):
 
 
 def test_only_what_was_written_by_hand_is_decoded_by_hand():
-    serves = local._Qwen3Decoder.serves
+    serves = local._DirectDecoder.serves
     assert serves(build_model())
-    assert not serves(build_model("llama"))
+    assert serves(build_model("llama"))
+    assert not serves(build_model("llama", mlp_bias=True))
     assert not serves(build_model("gpt2"))
     assert not serves(build_model().bfloat16())
     assert not serves(build_model(attention_bias=True))
@@ -313,13 +316,13 @@ def test_a_token_too_close_to_call_is_decided_by_its_own_sequence(engine, monkey
 def test_rounding_noise_within_the_tolerance_moves_no_token(engine, monkeypatch):
     sampler, tolerance = engine.create_sampling_client(), 0.02
     expected = tokens_of(draw_all(sampler, n_samples=2))
-    step = local._Qwen3Decoder.step
+    step = local._DirectDecoder.step
 
     def noisy(self, tokens):
         logits = step(self, tokens)
         return logits + 0.9 * tolerance * (torch.rand(logits.shape) - 0.5)
 
-    monkeypatch.setattr(local._Qwen3Decoder, "step", noisy)
+    monkeypatch.setattr(local._DirectDecoder, "step", noisy)
     torch.manual_seed(0)
     sampler._tolerance = 0.0
     assert tokens_of(draw_all(sampler, n_samples=2)) != expected
@@ -449,7 +452,7 @@ def test_a_stop_on_the_last_allowed_token_counts_as_a_stop(engine):
 def test_stopped_rows_leave_the_batch_and_prompts_are_prefilled_once(engine, monkeypatch):
     sampler = engine.create_sampling_client()
     widths, prefills = [], []
-    step, start = local._Qwen3Decoder.step, local._Qwen3Decoder.__init__
+    step, start = local._DirectDecoder.step, local._DirectDecoder.__init__
 
     def counting_step(self, tokens):
         widths.append(len(tokens))
@@ -459,8 +462,8 @@ def test_stopped_rows_leave_the_batch_and_prompts_are_prefilled_once(engine, mon
         prefills.append((len(prompts), len(row_prompts)))
         start(self, model, prompts, row_prompts)
 
-    monkeypatch.setattr(local._Qwen3Decoder, "step", counting_step)
-    monkeypatch.setattr(local._Qwen3Decoder, "__init__", counting_start)
+    monkeypatch.setattr(local._DirectDecoder, "step", counting_step)
+    monkeypatch.setattr(local._DirectDecoder, "__init__", counting_start)
     draws = list(itertools.chain(*draw_all(sampler, stop=["a", "b", "c"])))
     lengths = np.array([len(one.tokens) for one in draws])
     assert prefills == [(len(set(PROMPTS)), 256)]

@@ -77,7 +77,20 @@ class TestProfilesOfTheProject:
 def test_smoke_runs_every_stage_and_no_run_that_the_default_book_has_not():
     full, smoke = plan(PROJECT, DEFAULT_PROFILE), plan(PROJECT, "smoke")
     assert {run.id for run in smoke} <= {run.id for run in full}
-    assert {run.stage.name for run in smoke} == {run.stage.name for run in full} == set(STAGES)
+    assert {run.stage.name for run in smoke} == {run.stage.name for run in full} == set(STAGES) - {"warmup"}
+
+
+def test_the_warm_up_belongs_to_the_profile_whose_model_needs_one():
+    runs = {run.id: run for run in plan(PROJECT, "hf")}
+    for arm in ("panel", "think"):
+        saved = (runs[f"warmup.{arm}"].folder / "checkpoints.json").as_posix()
+        assert runs[f"rollouts.{arm}"].params.checkpoint == saved
+        assert runs[f"train.{arm}_1"].params.start == saved
+
+
+def test_the_two_warm_ups_differ_in_the_arm_alone():
+    panel, think = (run.params for run in plan(PROJECT, "hf") if run.stage.name == "warmup")
+    assert dataclasses.replace(panel, arm="think", label="think") == think
 
 
 def test_the_profile_reaches_the_stages_that_ask_for_it():

@@ -153,6 +153,11 @@ def loss_table():
     return pd.DataFrame({"n_tokens": [1e5, 1e6, 3e6], "loss": [2.0, 0.4, 0.1]})
 
 
+def warmup_table():
+    rows = [(step, arm, 2.0 / (1 + step) + i) for i, arm in enumerate(ARMS) for step in range(4)]
+    return pd.DataFrame(rows, columns=["step", "arm", "loss"])
+
+
 def sizes_table():
     rows = [
         (arm, 2**i, i > 3, 0.1 * i + base, 0.1 * i + base - 0.04, 0.1 * i + base + 0.05)
@@ -203,6 +208,7 @@ FIGURES = {
     "trajectory": lambda: figures.draw_trajectory(*trajectory_tables(), "panel"),
     "training": lambda: figures.draw_training(*training_tables(), COLUMNS),
     "pretraining": lambda: figures.draw_pretraining(loss_table()),
+    "warmup": lambda: figures.draw_warmup(warmup_table()),
     "accuracy_by_level": lambda: figures.draw_accuracy_by_level(level_table(), "panel"),
     "heldout": lambda: figures.draw_heldout(climb_table().query("arm == 'panel'"), "panel"),
     "matched_climb": lambda: figures.draw_matched_climb(climb_table(), *ARMS),

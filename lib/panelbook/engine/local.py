@@ -6,11 +6,11 @@ Sampling
 
     - `_CachedDecoder` is `transformers`' own forward with the cache that the model makes. It serves every
       architecture, but it copies the whole cache at every step and pays for the generality of each layer.
-    - `_Qwen3Decoder` writes out one Qwen3 step by hand over a preallocated cache. On the miniature at batch
-      256 sampling is then some one and a half to two times as fast as `transformers.generate` where all draws are
-      equally long, and three to four times where they stop by themselves. It is the only architecture worth
-      the hundred lines, being the one that the book builds by default; the tests hold it to the forward of
-      `transformers`. It serves float32 only, where that comparison is tight.
+    - `_DirectDecoder` writes out one step of Qwen3 or Llama by hand over a preallocated cache. On the miniature
+      at batch 256 sampling is then some one and a half to two times as fast as `transformers.generate` where all
+      draws are equally long, and three to four times where they stop by themselves. These two are worth the
+      hundred lines, being what the book itself runs on; the tests hold it to the forward of `transformers`. It
+      serves float32 only, where that comparison is tight.
 
     A LoRA adapter is merged into a copy of the base weights first, so that sampling pays nothing for it.
 
@@ -24,7 +24,9 @@ Seeds
     own tokens alone, without batch, padding or cache, and that result decides. The token therefore depends
     on prompt, seed and weights only, as long as batched logits are right to `TOLERANCE`. Those of bfloat16
     are not, and no such guarantee is given there: the same seeds in the same batches give the same tokens.
-    The log-probabilities are those of the batch, right to about 1e-5 in either case.
+    Nor with ``exact=False``: among fifty thousand words one token in thirty is close to a boundary, and a model
+    of hundreds of millions of parameters then spends more time on second looks than on drawing. The
+    log-probabilities are those of the batch, right to about 1e-5 in either case.
 
 Training
     LoRA through PEFT on all linear layers except the output, scaled by alpha / rank. Losses follow Tinker:
@@ -57,9 +59,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from panelbook.engine.base import LossFn, Request, StopReason, Tokenizer
+from panelbook.engine.load import load_model
 
 #: Bound on the rounding error of the difference of two logits in float32, ten times the largest seen on the
 #: pretrained miniature; a draw that an error of this size could change is decided from its own tokens alone.
@@ -112,6 +114,8 @@ class LocalEngine:
         Most tokens, padding included, in one forward and backward pass. Its logits alone take
         ``4 * microbatch_tokens * vocabulary`` bytes. On CPU one to two thousand run fastest: the
         activations of more no longer fit the cache. A GPU wants more.
+    exact
+        Whether a draw's tokens may depend on nothing but prompt, seed and weights; see *Seeds* above.
 
     Examples
     --------
@@ -127,6 +131,7 @@ class LocalEngine:
         checkpoints: Path,
         batch_size: int = 256,
         microbatch_tokens: int = 2048,
+        exact: bool = True,
     ) -> None:
         if batch_size < 1 or microbatch_tokens < 1:
             raise ValueError(
@@ -138,6 +143,7 @@ class LocalEngine:
         self._checkpoints = Path(checkpoints)
         self._batch_size = batch_size
         self._microbatch_tokens = microbatch_tokens
+        self._tolerance = TOLERANCE if exact and model.dtype == torch.float32 else 0.0
         self._vocabulary = _Vocabulary(tokenizer)
 
     @classmethod
@@ -149,19 +155,28 @@ class LocalEngine:
         device: str | None = None,
         batch_size: int = 256,
         microbatch_tokens: int = 2048,
+        exact: bool = True,
     ) -> "LocalEngine":
-        """Load a model by hub id or folder, on CUDA where there is one unless `device` says otherwise."""
+        """Load a model, or a LoRA adapter with its base, by hub id or folder (`engine.load`).
+
+        It goes to CUDA where there is one, unless `device` says otherwise.
+        """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
-        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=dtype)
-        tokenizer: Any = AutoTokenizer.from_pretrained(model)
+        loaded, tokenizer = load_model(model, dtype)
         return cls(
             loaded.to(device),
             tokenizer,
             checkpoints=checkpoints,
             batch_size=batch_size,
             microbatch_tokens=microbatch_tokens,
+            exact=exact,
         )
+
+    @property
+    def n_parameters(self) -> int:
+        """Weights of the base model, tied ones once."""
+        return sum(weight.numel() for weight in self._model.parameters())
 
     def create_lora_training_client(
         self, rank: int = 32, seed: int = 0, alpha: int = 32
@@ -210,7 +225,12 @@ class LocalEngine:
     def _sampling_client(self, model: Any) -> "LocalSamplingClient":
         """Wrap plain (merged) weights."""
         return LocalSamplingClient(
-            model, self._tokenizer, self._vocabulary, self._batch_size, self._microbatch_tokens
+            model,
+            self._tokenizer,
+            self._vocabulary,
+            self._batch_size,
+            self._microbatch_tokens,
+            self._tolerance,
         )
 
 
@@ -227,14 +247,15 @@ class LocalSamplingClient:
         vocabulary: "_Vocabulary",
         batch_size: int,
         microbatch_tokens: int,
+        tolerance: float,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._vocabulary = vocabulary
         self._batch_size = batch_size
         self._microbatch_tokens = microbatch_tokens
-        self._decoder = _Qwen3Decoder if _Qwen3Decoder.serves(model) else _CachedDecoder
-        self._tolerance = TOLERANCE if model.dtype == torch.float32 else 0.0
+        self._decoder = _DirectDecoder if _DirectDecoder.serves(model) else _CachedDecoder
+        self._tolerance = tolerance
 
     def sample(
         self, prompt: tinker.ModelInput, num_samples: int, sampling_params: tinker.SamplingParams
@@ -617,11 +638,11 @@ class _CachedDecoder:
         self._cache.reorder_cache(index)
 
 
-class _Qwen3Decoder(_CachedDecoder):
-    """Next-token logits of a float32 Qwen3 model over a preallocated cache.
+class _DirectDecoder(_CachedDecoder):
+    """Next-token logits of a float32 Qwen3 or Llama model over a preallocated cache.
 
-    The prompts go through `transformers`; each later token through `step`, the Qwen3 block written out: RMS
-    norm, grouped-query attention with normalised queries and keys and rotary positions, RMS norm, SwiGLU.
+    The prompts go through `transformers`; each later token through `step`, the block written out: RMS norm,
+    grouped-query attention with rotary positions (and, in Qwen3, normalised queries and keys), RMS norm, SwiGLU.
     """
 
     _ROOM = 128  # cache columns to begin with; doubled when they run out
@@ -632,6 +653,7 @@ class _Qwen3Decoder(_CachedDecoder):
         self._layers = list(model.model.layers)
         self._n_queries, self._n_keys = config.num_attention_heads, config.num_key_value_heads
         self._head_dim, self._eps = config.head_dim, config.rms_norm_eps
+        self._normed = config.model_type == "qwen3"
         self._length = int(self._mask.shape[1])
         self._starts = self._length - self._mask.sum(-1)
         self._padding = None
@@ -643,8 +665,11 @@ class _Qwen3Decoder(_CachedDecoder):
             block = layer.self_attn
             weights = (block.q_proj.weight, block.k_proj.weight, block.v_proj.weight)
             self._projections.append(torch.cat(weights))
-            query_gain = (block.q_norm.weight * block.scaling).expand(self._n_queries, -1)
-            self._gains.append(torch.cat([query_gain, block.k_norm.weight.expand(self._n_keys, -1)]))
+            plain = torch.ones(self._head_dim, device=model.device)
+            query_gain = (block.q_norm.weight if self._normed else plain) * block.scaling
+            key_gain = block.k_norm.weight if self._normed else plain
+            gains = query_gain.expand(self._n_queries, -1), key_gain.expand(self._n_keys, -1)
+            self._gains.append(torch.cat(gains))
         # [layer and kind (key, value), row, head, column, dimension]
         shape = (2 * len(self._layers), len(row_prompts), self._n_keys, self._length, self._head_dim)
         cache, self._cache = self._cache, None
@@ -658,12 +683,13 @@ class _Qwen3Decoder(_CachedDecoder):
         """Whether `step` computes exactly this model."""
         config = model.config
         return bool(
-            type(model).__name__ == "Qwen3ForCausalLM"
+            type(model).__name__ in ("Qwen3ForCausalLM", "LlamaForCausalLM")
             and model.dtype == torch.float32
             and config.rope_parameters["rope_type"] == "default"
             and config.hidden_act == "silu"
             and not config.attention_bias
-            and set(config.layer_types) == {"full_attention"}
+            and not getattr(config, "mlp_bias", False)
+            and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         )
 
     def step(self, tokens: Tensor) -> Tensor:
@@ -679,7 +705,8 @@ class _Qwen3Decoder(_CachedDecoder):
         for i, layer in enumerate(self._layers):
             normed = self._rms_norm(hidden, layer.input_layernorm.weight)
             heads = F.linear(normed, self._projections[i]).view(rows, n_queries + 2 * n_keys, dim)
-            turned = self._rms_norm(heads[:, : n_queries + n_keys], self._gains[i])
+            turned = heads[:, : n_queries + n_keys]
+            turned = self._rms_norm(turned, self._gains[i]) if self._normed else turned * self._gains[i]
             turned = turned * cosines + turned.roll(dim // 2, -1) * sines
             keys, values = self._kv[2 * i], self._kv[2 * i + 1]
             keys[:, :, self._length] = turned[:, n_queries:]

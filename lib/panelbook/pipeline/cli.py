@@ -18,6 +18,7 @@ from panelbook.pipeline.commands.claims import claims, headline
 from panelbook.pipeline.commands.complete import bash_words
 from panelbook.pipeline.commands.explore import EXPLORE_HELP, explore
 from panelbook.pipeline.commands.export import export_app
+from panelbook.pipeline.commands.export_adapter import ADAPTER_HELP, export_adapter
 from panelbook.pipeline.commands.export_inspect import INSPECT_HELP, export_inspect
 from panelbook.pipeline.commands.imports import IMPORT_HELP, import_draws
 from panelbook.pipeline.commands.params import params
@@ -44,6 +45,7 @@ app.command()(params)
 app.add_typer(variants_app, name="variants")
 app.command(help=EXPLORE_HELP)(explore)
 app.command(help=CHAT_HELP)(chat)
+export_app.command("adapter", help=ADAPTER_HELP)(export_adapter)
 export_app.command("inspect", help=INSPECT_HELP)(export_inspect)
 app.add_typer(export_app, name="export")
 app.command("import", help=IMPORT_HELP)(import_draws)

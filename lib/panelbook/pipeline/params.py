@@ -270,6 +270,7 @@ class ProblemsParams(LiveParams):
     """Stage `problems`."""
 
     benchmark: str = param("arithmetic", "arithmetic, olympiad_pool, or a benchmark of study/problems")
+    level: str = param("", "the one level that is kept (of word problems, digits of the largest number); empty keeps all")
     n_per_level: int = param(16, "arithmetic: exercises of each family and level")
     n_heldout_per_source: int = param(12, "problems of each source that no training may see")
     n_train_per_source: int = param(0, "the most training problems of each source; 0 keeps all")
@@ -293,8 +294,8 @@ class ProblemsParams(LiveParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelParams(LiveParams):
-    """A stage that asks a model."""
+class EngineParams(LiveParams):
+    """A stage that loads a model."""
 
     engine: str = param(
         "local",
@@ -303,6 +304,26 @@ class ModelParams(LiveParams):
     )
     model: str = param("abacus", "abacus (the miniature), a Hugging Face id or folder, or a Tinker model")
     weights: str = input_file(MINIATURE_RECORD, "record of the miniature's weights")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmupParams(EngineParams):
+    """Stage `warmup`."""
+
+    problems: str = artefact("problems.parquet", "problems/arithmetic")
+    arm: str = param("panel", "panel or think: whose frame", choices=("panel", "think"))
+    train_seed: int = param(1, "seed of the adapter and of the choice of demonstrations")
+    n_steps: int = param(30, "updates", within="[1, inf)")
+    per_step: int = param(6, "demonstrations in an update", within="[1, inf)")
+    learning_rate: float = param(3e-4, "of Adam", within="(0, inf)")
+    rank: int = param(16, "of the LoRA adapter", within="[1, inf)")
+    checkpoint_every: int = param(10, "updates between checkpoints", within="[1, inf)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelParams(EngineParams):
+    """A stage that asks a model."""
+
     problems: str = artefact("problems.parquet", "problems/arithmetic")
     arm: str = param(
         "panel", "panel, think, no_panel or native", choices=("panel", "think", "no_panel", "native")
@@ -330,6 +351,15 @@ class RolloutsParams(ModelParams):
     n_samples: int = param(16, "draws per problem", within="[2, inf)")
     checkpoint: str = input_file(
         "", "checkpoints.json of a training run to draw from; empty draws from the base"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedParams(LiveParams):
+    """Stage `recorded`."""
+
+    record: str = input_file(
+        "lib/panelbook/rollouts/records/smollm2/manifest.json", "manifest of the record that is read"
     )
 
 

@@ -2,7 +2,8 @@
 
 Answers come as they end, so that each can be kept at once. A failed call is repeated for the draws that it
 left out, after a pause that doubles; after `max_tries` the failure is the caller's. A failure that says it
-is final (a message for the reader, a defect of the program) is not repeated.
+is final (a message for the reader, a defect of the program) is not repeated; the calls that are under way then are
+heard out, because what a service has drawn has been paid for.
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import cast
 import tinker
 
 from panelbook.engine.base import Request, SampledSequence, SamplingClient, Tokenizer
+from panelbook.engine.service import ServiceError
 from panelbook.errors import BookError
 from panelbook.rollouts.draw import Answer, Draw, DrawParams, read_answer
 from panelbook.study.arms import ARMS, ChatTokenizer
@@ -25,7 +27,10 @@ MAX_WAIT_S = 60.0
 """Waiting longer than this between two tries helps nobody."""
 
 FINAL = (BookError, ValueError, TypeError, AttributeError, NotImplementedError)
-"""Failures that another try cannot mend: a message for the reader, a bad argument or a defect."""
+"""Failures that another try cannot mend: a message for the reader, a bad argument or a defect.
+
+A `ServiceError` says for itself whether it is one.
+"""
 
 RenderPrompt = Callable[[Problem], str]
 
@@ -106,31 +111,40 @@ def ask(
         raise ValueError("a draw is asked for twice; give each draw of a problem a sample_id of its own.")
     tokenizer = client.get_tokenizer()
     prompts = _encode_prompts(draws, params.arm, tokenizer, render)
-    inbox: SimpleQueue[Answer | BaseException] = SimpleQueue()
-    stop = Event()
+    inbox: SimpleQueue[Answer | BaseException | None] = SimpleQueue()  # None: a batch has ended
+    enough, gone = Event(), Event()  # no further tries; nobody listens
 
     def ask_batch(batch: Sequence[Draw]) -> None:
-        requests = {draw: make_request(draw, prompts[draw.problem.problem_id], params) for draw in batch}
         try:
-            for draw, drawn in _ask_patiently(client, requests, calls, stop):
+            requests = {draw: make_request(draw, prompts[draw.problem.problem_id], params) for draw in batch}
+            for draw, drawn in _ask_patiently(client, requests, calls, enough):
+                if gone.is_set():
+                    return
                 inbox.put(read_answer(draw, drawn, prompts[draw.problem.problem_id], params.arm, tokenizer))
         except BaseException as error:  # raised again where the caller sees it
+            enough.set()
             inbox.put(error)
+        finally:
+            inbox.put(None)
 
     with ThreadPoolExecutor(calls.n_calls, thread_name_prefix="ask") as pool:
         try:
-            for start in range(0, len(draws), calls.batch_size):
-                pool.submit(ask_batch, draws[start : start + calls.batch_size])
-            n_left = len(draws)
+            starts = range(0, len(draws), calls.batch_size)
+            waiting = [pool.submit(ask_batch, draws[start : start + calls.batch_size]) for start in starts]
+            n_left, first_error = len(waiting), None
             while n_left:
-                answers, errors = _take_all(inbox)
-                n_left -= len(answers)
+                answers, errors, n_ended = _take_all(inbox)
                 if answers:
                     yield answers
-                if errors:
-                    raise errors[0]
+                if errors and first_error is None:
+                    first_error = errors[0]
+                    n_left -= sum(batch.cancel() for batch in waiting)
+                n_left -= n_ended
+            if first_error is not None:
+                raise first_error
         finally:
-            stop.set()
+            enough.set()
+            gone.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -158,18 +172,16 @@ def make_request(draw: Draw, prompt: list[int], params: DrawParams) -> Request:
 
 
 def _ask_patiently(
-    client: SamplingClient, requests: Mapping[Draw, Request], calls: CallParams, stop: Event
+    client: SamplingClient, requests: Mapping[Draw, Request], calls: CallParams, enough: Event
 ) -> Iterator[tuple[Draw, SampledSequence]]:
     """Ask, and ask again for what failed, waiting longer each time."""
     left = dict(requests)
     for n_failures in range(1, calls.max_tries + 1):
         failures: list[Exception] = []
         for draw, sequence in _ask_once(client, dict(left), failures):
-            if stop.is_set():
-                return
             del left[draw]
             yield draw, sequence
-        if not left or (n_failures < calls.max_tries and stop.wait(calls.wait_s(n_failures))):
+        if not left or (n_failures < calls.max_tries and enough.wait(calls.wait_s(n_failures))):
             return
     first = next(iter(left))
     reason = f"{type(failures[-1]).__name__}: {failures[-1]}" if failures else "it returned no answer"
@@ -183,26 +195,39 @@ def _ask_patiently(
 def _ask_once(
     client: SamplingClient, requests: Mapping[Draw, Request], failures: list[Exception]
 ) -> Iterator[tuple[Draw, SampledSequence]]:
-    """Yield what one engine call answers; note in `failures` why the rest is missing."""
-    draws = list(requests)
+    """Yield what one engine call answers; note in `failures` why the rest is missing.
+
+    Raises
+    ------
+    Exception
+        The first final failure, after all that was answered in spite of it.
+    """
+    draws, final = list(requests), None
     try:
         for index, future in client.sample_many(list(requests.values())):
             try:
                 (sequence,) = future.result().sequences
-            except FINAL:
-                raise
             except Exception as failure:
                 failures.append(failure)
+                final = final or (failure if _is_final(failure) else None)
             else:
                 yield draws[index], sequence
-    except FINAL:
-        raise
     except Exception as failure:
         failures.append(failure)
+        final = final or (failure if _is_final(failure) else None)
+    if final is not None:
+        raise final
 
 
-def _take_all(inbox: SimpleQueue[Answer | BaseException]) -> tuple[list[Answer], list[BaseException]]:
-    """Wait for something, then take all there is: grading is cheaper in bunches."""
+def _is_final(failure: Exception) -> bool:
+    """Return whether another try is vain."""
+    return isinstance(failure, FINAL) and not (isinstance(failure, ServiceError) and failure.may_retry)
+
+
+def _take_all(
+    inbox: SimpleQueue[Answer | BaseException | None],
+) -> tuple[list[Answer], list[BaseException], int]:
+    """Wait for something, then take all there is: answers, errors, and how many batches have ended."""
     taken = [inbox.get()]
     while True:
         try:
@@ -210,4 +235,4 @@ def _take_all(inbox: SimpleQueue[Answer | BaseException]) -> tuple[list[Answer],
         except Empty:
             break
     answers = [item for item in taken if isinstance(item, Answer)]
-    return answers, [item for item in taken if isinstance(item, BaseException)]
+    return answers, [item for item in taken if isinstance(item, BaseException)], taken.count(None)

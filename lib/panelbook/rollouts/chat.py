@@ -24,7 +24,7 @@ from panelbook.errors import BookError
 from panelbook.rollouts.ask import make_request
 from panelbook.rollouts.draw import Draw, DrawParams, derive_seed, grade_answers, make_record, read_answer
 from panelbook.rollouts.logbook import read_checkpoints_file
-from panelbook.rollouts.setting import MINIATURE, Setting
+from panelbook.rollouts.setting import Setting
 from panelbook.rollouts.store import Record
 from panelbook.study.arithmetic import MINIATURE_ARMS
 from panelbook.study.arms import ARMS, ChatTokenizer
@@ -141,7 +141,7 @@ class Chat:
 
     @property
     def _is_miniature(self) -> bool:
-        return self.setting.model == MINIATURE
+        return self.setting.is_miniature
 
     def go_on_from(self, records: Sequence[Record]) -> None:
         """Take over the numbering of a transcript, in which no draw may come twice."""

@@ -93,7 +93,8 @@ class Problem:
     answer_type
         How it is graded.
     level
-        Difficulty as the dataset states it, "1" (easy) to "5" in MATH; None where it does not.
+        Difficulty as the dataset states it, "1" (easy) to "5" in MATH; of word problems the number of digits; None
+        where there is none.
     """
 
     problem_id: str
@@ -139,9 +140,7 @@ def load(
     """
     if name not in get_args(BenchmarkName):
         raise ValueError(f"unknown benchmark {name!r}; there are {', '.join(get_args(BenchmarkName))}.")
-    if folder is None and os.environ.get("PANELBOOK_DATASETS"):
-        folder = Path(os.environ["PANELBOOK_DATASETS"])
-    problems = list(_READERS[name](lambda table: _read_table(table, folder)))
+    problems = list(_READERS[name](lambda table: read_table(table, folder)))
     if level is not None:
         problems = [problem for problem in problems if problem.level == level]
     if n_per_level is not None:
@@ -258,10 +257,18 @@ def read_problems(path: Path, split: str | None = None) -> list[Problem]:
 # Reading datasets --------------------------------------------------------------------------------------
 
 
-def _read_table(table: str, folder: Path | None) -> Iterable[Row]:
-    """Return the rows of a table from the folder, else from the hub."""
+def read_table(table: str, folder: Path | None = None) -> Iterable[Row]:
+    """Return the rows of a table such as ``gsm8k/train`` from the folder, else from the hub.
+
+    Raises
+    ------
+    DatasetMissingError
+        If it is in neither.
+    """
     import datasets  # here, because it takes seconds, and most of the library never loads any
 
+    if folder is None and os.environ.get("PANELBOOK_DATASETS"):
+        folder = Path(os.environ["PANELBOOK_DATASETS"])
     hub_id, configuration, split = _TABLES[table]
     path = folder / f"{table}.jsonl" if folder else None
     try:
@@ -325,12 +332,17 @@ def _read_contests(
 
 
 def _read_word_problems(read: Reader, benchmark: str, table: str) -> Iterator[Problem]:
-    """Yield SVAMP or MAWPS; the hub and the files people pass around differ in column names."""
+    """Yield SVAMP or MAWPS; the hub and the files people pass around differ in column names.
+
+    They state no difficulty. What makes them hard for a small model is arithmetic, so their level is the number of
+    digits of the largest number, in the question or as the answer.
+    """
     for index, row in enumerate(read(table)):
         question = row.get("question") or row.get("input") or f"{row['Body']} {row['Question']}"
         answer = next(row[key] for key in ("Answer", "target", "result") if row.get(key) is not None)
         gold, _ = canonicalise_gold(answer)
-        yield Problem(f"{benchmark}__{index}", benchmark, benchmark, question, gold, "gsm8k")
+        level = str(max(len(number) for number in re.findall(r"\d+", f"{question} {gold}")))
+        yield Problem(f"{benchmark}__{index}", benchmark, benchmark, question, gold, "gsm8k", level)
 
 
 _AIME = {f"aime_{year}/test": (f"aime_{year}", f"aime_{year}") for year in (2024, 2025)}

@@ -129,6 +129,19 @@ def read_voices(segments: Sequence[Segment]) -> list[str]:
     return list(dict.fromkeys(segment.speaker for segment in segments if segment.kind == "speech"))
 
 
+def drop_labels(trace: str, arm_name: str) -> str:
+    r"""Return a reasoning trace, which stands between an arm's tags, without the labels that open its voices.
+
+    Examples
+    --------
+    >>> drop_labels("Solver: 3 + 4 = 7.\nChecker: right.", "panel")
+    '3 + 4 = 7.\nright.'
+    """
+    arm = ARMS.get(arm_name)  # type: ignore[call-overload]  # any string may be asked for
+    opened = f"{arm.open_tag}{trace}" if arm and arm.open_tag else trace
+    return "\n".join(piece.text for piece in take_apart(opened, arm_name))
+
+
 _State = Literal["reasoning", "answer", "outside"]
 _Zone = tuple[_State, int, int, int, int]
 

@@ -1,4 +1,4 @@
-"""`panelbook export`: the book in other forms, a folder of figures and tables, or a PDF."""
+"""`panelbook export`: the book in other forms, a folder of figures and tables, a PDF, or a record of its runs."""
 
 import time
 from pathlib import Path
@@ -9,7 +9,10 @@ import typer
 from panelbook.pipeline.commands.terminal import ProfileOption, console
 from panelbook.project import DEFAULT_PROFILE, Project
 
-export_app = typer.Typer(no_args_is_help=True, help="Take figures and tables, or a PDF, out of the book.")
+export_app = typer.Typer(
+    no_args_is_help=True,
+    help="Take figures and tables, a PDF, a trained adapter or a record of runs out of the book.",
+)
 
 
 @export_app.command()
@@ -64,3 +67,18 @@ def pdf(
     console.print(
         f"{n_sheets} pages in {time.monotonic() - started:.0f} s: {target}", highlight=False, soft_wrap=True
     )
+
+
+@export_app.command()
+def record(
+    study: Annotated[str, typer.Option("--study", help="Name that the rows take, such as smollm2.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; tables in it are replaced.")],
+    profile: ProfileOption = "hf",
+) -> None:
+    """Keep what the models of a profile said and learnt, with their manifests, for books that cannot ask them."""
+    from panelbook.pipeline.record import record_profile
+
+    recorded = record_profile(Project.find(), profile, study, out)
+    for name, file in recorded.manifest["files"].items():
+        console.print(f"{name:26} {file['rows']:>8,} rows {file['bytes']:>10,} bytes", highlight=False)
+    console.print(f"The record is in {out}; the stage `recorded` reads it.", highlight=False, soft_wrap=True)

@@ -20,6 +20,7 @@ from panelbook.publish.figures.climb import (
     draw_pretraining,
     draw_training,
     draw_trajectory,
+    draw_warmup,
 )
 from panelbook.publish.figures.multiverse import (
     draw_explained,
@@ -94,6 +95,7 @@ __all__ = [
     "draw_summary_differences",
     "draw_training",
     "draw_trajectory",
+    "draw_warmup",
     "power_sizes",
     "use_theme",
 ]

@@ -115,6 +115,27 @@ def draw_pretraining(curve: pd.DataFrame) -> Figure:
 
 
 @keeps_data
+def draw_warmup(losses: pd.DataFrame) -> Figure:
+    """Draw the loss of a supervised warm-up against updates, one line for each arm's frame.
+
+    Parameters
+    ----------
+    losses
+        step, arm, loss (nats per token of a completion, before the update).
+    """
+    fig, (ax,) = stack(1, height=2.8)
+    for arm, rows in losses.groupby("arm", sort=False):
+        colour, marker, line = style_of(str(arm))
+        ax.plot(
+            rows["step"] + 1, rows["loss"], color=colour, marker=marker, markersize=3, linestyle=line, label=arm
+        )
+    ax.set(xlabel="update", ylabel="loss (nats a token)", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.legend()
+    return fig
+
+
+@keeps_data
 def draw_accuracy_by_level(points: pd.DataFrame, arm: str) -> Figure:
     """Draw the share of right draws by source, one marker for each level, with intervals.
 
