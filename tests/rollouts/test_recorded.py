@@ -14,7 +14,9 @@ MODEL = {"engine": "local", "name": "tiny", "weights": "abc"}
 @pytest.fixture
 def runs(tmp_path):
     """Two runs; the first wrote every table, the second draws only."""
-    table = pd.DataFrame({"study": ["hf", "hf"], "profile": ["hf", "hf"], "problem_id": ["a", "b"], "n": [1, 2]})
+    table = pd.DataFrame(
+        {"study": ["hf", "hf"], "profile": ["hf", "hf"], "problem_id": ["a", "b"], "n": [1, 2]}
+    )
     for name in TABLES:
         (tmp_path / "one").mkdir(exist_ok=True)
         table.to_parquet(tmp_path / "one" / name)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ from fake_engine import (
 )
 
 from panelbook.errors import BookError
-from panelbook.rollouts.ask import CallParams, SampleError, ask
+from panelbook.rollouts.ask import BudgetReached, CallParams, SampleError, ask
 from panelbook.rollouts.draw import derive_run_id, derive_seed
 from panelbook.rollouts.sample import Progress, list_draws, sample_rollouts
 from panelbook.rollouts.schema import ROLLOUTS_COLUMNS
@@ -348,6 +349,33 @@ def test_a_thread_that_ends_otherwise_does_not_leave_the_caller_waiting(tmp_path
 
     with pytest.raises(SystemExit):
         sample(FakeSampler(fail=leave), tmp_path, grader)
+
+
+def test_a_budget_is_never_passed_and_raising_it_goes_on(tmp_path, grader):
+    whole = sample(FakeSampler(), tmp_path / "whole", grader)
+    n_tokens = sum(record["completion_tokens"] for record in whole.records)
+    limit = make_params().max_tokens
+    budget = n_tokens // 2 + limit
+    short = replace(QUICK, budget_tokens=budget)
+    with pytest.raises(BudgetReached, match=f"budget of {budget:,} completion tokens is used up"):
+        sample(FakeSampler(), tmp_path / "capped", grader, calls=short)
+    kept, _ = read_draws(tmp_path / "capped")
+    spent = sum(record["completion_tokens"] for record in kept)
+    assert budget - limit < spent <= budget
+    client = FakeSampler()
+    with pytest.raises(BudgetReached):  # the same budget again draws nothing
+        sample(client, tmp_path / "capped", grader, calls=short)
+    assert n_requests(client) == 0
+    enough = replace(QUICK, budget_tokens=n_tokens + limit)
+    assert sample(client, tmp_path / "capped", grader, calls=enough).records == whole.records
+    assert n_requests(client) == len(whole.records) - len(kept)
+
+
+def test_a_budget_that_pays_for_no_draw_makes_none(tmp_path, grader):
+    client = FakeSampler()
+    with pytest.raises(BudgetReached, match="raise budget_tokens"):
+        sample(client, tmp_path, grader, calls=replace(QUICK, budget_tokens=make_params().max_tokens - 1))
+    assert n_requests(client) == 0
 
 
 def test_a_draw_asked_for_twice_is_refused():

@@ -7,6 +7,7 @@ import pytest
 
 from panelbook.engine.backbone import ABACUS
 from panelbook.engine.local import LocalEngine
+from panelbook.errors import BookError
 from panelbook.rollouts import setting as module
 from panelbook.rollouts.setting import Setting
 from panelbook.study.arithmetic import draw_problems, miniature_prompt
@@ -32,10 +33,10 @@ def test_the_service_has_no_miniature_and_needs_a_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TINKER_BASE_URL", raising=False)
-    with pytest.raises(ValueError, match="no model 'abacus'.*TINKER_BASE_URL"):
+    with pytest.raises(ValueError, match=r"no model 'abacus'.*TINKER_BASE_URL"):
         Setting("tinker", "abacus").open(tmp_path)
     monkeypatch.delenv("TINKER_API_KEY", raising=False)
-    with pytest.raises(ValueError, match="TINKER_API_KEY is not set"):
+    with pytest.raises(BookError, match="TINKER_API_KEY is not set"):
         Setting("tinker", "Qwen/Qwen3-30B-A3B-Base").open(tmp_path)
 
 

@@ -26,7 +26,7 @@ from fake_engine import (
 )
 
 from panelbook.rollouts.advantages import pass_at_k_advantages
-from panelbook.rollouts.ask import CallParams, SampleError
+from panelbook.rollouts.ask import BudgetReached, CallParams, SampleError
 from panelbook.rollouts.batch import Group, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw
 from panelbook.rollouts.logbook import TrainError, read_checkpoints, read_metrics, read_training_draws
@@ -71,6 +71,27 @@ def make_group(marks, n_tokens=2, logprob=-0.5, stop_reason="stop"):
 
 def named(client, name):
     return [argument for called, argument in client.calls if called == name]
+
+
+# --- budget ------------------------------------------------------------------------------------------
+
+
+def test_a_budget_stops_before_an_update_and_raising_it_goes_on_as_if_undisturbed(tmp_path, grader):
+    params = replace(SHORT, n_steps=4, checkpoint_every=4)
+    whole = run(tmp_path / "whole", grader, params)
+    spent = list(whole.metrics["tokens_total"])
+    most = params.groups_per_step * params.group_size * make_params().max_tokens
+    calls = CallParams(budget_tokens=spent[1] + most)  # pays for the third update, not for the fourth
+    with pytest.raises(BudgetReached, match=f"{spent[2]:,} are drawn, and update 4 may take {most:,}"):
+        run(tmp_path / "capped", grader, params, calls=calls)
+    folder = tmp_path / "capped" / "run"
+    assert [checkpoint.step for checkpoint in read_checkpoints(folder)] == [0, 3]
+    with pytest.raises(BudgetReached):  # the same again changes nothing
+        run(tmp_path / "capped", grader, params, calls=calls)
+    assert [checkpoint.step for checkpoint in read_checkpoints(folder)] == [0, 3]
+    again = run(tmp_path / "capped", grader, params)
+    assert list(again.metrics["tokens_total"]) == spent
+    assert again.metrics.drop(columns="kl").equals(whole.metrics.drop(columns="kl"))
 
 
 # --- visits -----------------------------------------------------------------------------------------

@@ -209,7 +209,7 @@ class Killed(BaseException):
 
 def test_a_killed_training_run_goes_on_from_its_last_checkpoint(environment, tmp_path):
     engine = Setting("tinker", "abacus").open(tmp_path)
-    pool = [problem for problem in draw_problems(1, seed=3)][:4]
+    pool = draw_problems(1, seed=3)[:4]
     plan = TrainParams(n_steps=3, groups_per_step=2, group_size=4, learning_rate=1e-3, checkpoint_every=1)
     params = DrawParams("service", "service", "run", "panel", "base", 0, seed=1, max_tokens=112)
 

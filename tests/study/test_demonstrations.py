@@ -73,7 +73,12 @@ def test_some_propose_a_wrong_operation_first_and_take_it_back(svamp):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"Equation": "( ( 1.0 + 2.0 ) - 3.0 )"}, {"Answer": 4.0}, {"Equation": "( 8.0 / 0.0 )"}, {"Equation": ""}],
+    [
+        {"Equation": "( ( 1.0 + 2.0 ) - 3.0 )"},
+        {"Answer": 4.0},
+        {"Equation": "( 8.0 / 0.0 )"},
+        {"Equation": ""},
+    ],
 )
 def test_a_problem_that_it_cannot_solve_is_left_out(changes):
     assert solve_aloud(random.Random(1), {**make_row(8, "-", 5), **changes}) == ()

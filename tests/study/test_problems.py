@@ -169,7 +169,7 @@ def test_aime_is_the_first_problems_of_two_years_with_the_pool_ids(tmp_path):
 def test_word_problems_read_the_columns_of_the_hub_and_of_the_files_around(tmp_path, name, table, row):
     write_table(tmp_path, table, [row])
     assert load(name, folder=tmp_path) == [
-        Problem(f"{name}__0", name, name, "Ann has 3 pens. How many?", "3", "gsm8k", None)
+        Problem(f"{name}__0", name, name, "Ann has 3 pens. How many?", "3", "gsm8k", "1")
     ]
 
 

@@ -270,7 +270,9 @@ class ProblemsParams(LiveParams):
     """Stage `problems`."""
 
     benchmark: str = param("arithmetic", "arithmetic, olympiad_pool, or a benchmark of study/problems")
-    level: str = param("", "the one level that is kept (of word problems, digits of the largest number); empty keeps all")
+    level: str = param(
+        "", "the one level that is kept (of word problems, digits of the largest number); empty keeps all"
+    )
     n_per_level: int = param(16, "arithmetic: exercises of each family and level")
     n_heldout_per_source: int = param(12, "problems of each source that no training may see")
     n_train_per_source: int = param(0, "the most training problems of each source; 0 keeps all")
@@ -333,6 +335,11 @@ class ModelParams(EngineParams):
     tag_coef: float = param(0.2, "weight of the tags in the reward")
     batch_size: int = param(256, "draws decoded side by side")
     n_calls: int = param(1, "engine calls under way at once; a service gains from several")
+    budget_tokens: int = param(
+        0,
+        "most completion tokens of all rollouts, of a training, or of one evaluation; kept ones count; 0 for no limit",
+        within="[0, inf)",
+    )
 
     def check(self) -> None:
         """Check engine, arm and limits."""

@@ -25,8 +25,10 @@ class Price(BaseModel):
 
     Attributes
     ----------
-    prompt, completion
-        Units of the currency per million tokens, from 0.
+    prompt, completion, training
+        Units of the currency per million tokens, from 0; of a training step only where a service trains the model.
+    mean_tokens, tokens_per_s
+        Mean length of a completion and rate of drawing that a plan reckons with, where it reckons with any.
     source
         Where the price comes from.
     as_of
@@ -37,6 +39,9 @@ class Price(BaseModel):
 
     prompt: Amount
     completion: Amount
+    training: Amount | None = None
+    mean_tokens: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    tokens_per_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     source: Words
     as_of: Words
 

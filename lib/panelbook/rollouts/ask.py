@@ -39,6 +39,16 @@ class SampleError(BookError):
     """Draws could not be made, or those that are there answer another question."""
 
 
+class BudgetReached(SampleError):
+    """What is left of the budget does not pay for what is asked next; everything that was drawn is kept."""
+
+    def __init__(self, spent: int, budget: int, needed: int, what: str) -> None:
+        super().__init__(
+            f"the budget of {budget:,} completion tokens is used up: {spent:,} are drawn, and {what} may take "
+            f"{needed:,}. Everything is kept; raise budget_tokens and run the same command again to go on."
+        )
+
+
 @dataclass(frozen=True)
 class CallParams:
     """How the engine is called. Nothing here changes a draw.
@@ -53,12 +63,16 @@ class CallParams:
         Calls that may fail to answer a draw before the loop gives up.
     backoff_s
         Seconds to wait after the first failure; doubled after each further one.
+    budget_tokens
+        Most completion tokens that a run may draw, those it has drawn before included; 0 for no limit. It is never
+        passed: a call is made only if it would stay within it with every completion at its limit.
     """
 
     batch_size: int = 256
     n_calls: int = 1
     max_tries: int = 5
     backoff_s: float = 1.0
+    budget_tokens: int = 0
 
     def __post_init__(self) -> None:
         if min(self.batch_size, self.n_calls, self.max_tries) < 1 or self.backoff_s < 0:

@@ -56,6 +56,7 @@ class Logbook:
         self.folder = folder
         self.settings = dict(settings)
         self.tokens_total = 0
+        self.saved_step = -1
         self._shard = shard
         self._files = ExitStack()
 
@@ -92,7 +93,8 @@ class Logbook:
         self._metrics.rewind(last["metrics_bytes"])
         self.tokens_total = last["tokens_total"]
         client.load_state(last["state_path"])
-        return int(last["step"])
+        self.saved_step = int(last["step"])
+        return self.saved_step
 
     def save(self, client: TrainingClient, step: int) -> None:
         """Take a checkpoint. Until its line is written there is none."""
@@ -106,6 +108,7 @@ class Logbook:
         )
         sizes = {"draws_bytes": self._draws.size, "metrics_bytes": self._metrics.size}
         self._checkpoints.append({**asdict(checkpoint), **sizes, "settings": self.settings})
+        self.saved_step = step
 
     def keep(self, step: int, records: Sequence[Record], metrics: Mapping[str, Any]) -> Record:
         """Write down one step; return its line of metrics."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from panelbook.engine.base import SamplingClient
-from panelbook.rollouts.ask import ONE_CALL, CallParams, RenderPrompt, SampleError, ask
+from panelbook.rollouts.ask import ONE_CALL, BudgetReached, CallParams, RenderPrompt, SampleError, ask
 from panelbook.rollouts.draw import Draw, DrawParams, derive_seed, grade_answers, name_draw
 from panelbook.rollouts.store import Record, Shard, Torn, draw_key, read_draws
 from panelbook.study.arms import reward
@@ -102,6 +102,8 @@ def sample_rollouts(
 
     Raises
     ------
+    BudgetReached
+        If the budget of `calls` does not pay for the next draw.
     SampleError
         If the engine keeps failing, or a draw in the shards was made with another seed, temperature, limit
         or weight of tags. What is finished stays in the shards.
@@ -118,15 +120,30 @@ def sample_rollouts(
         missing = [draw for draw in wanted if draw not in found]
         n_reused, n_tokens = len(found), 0
         on_progress(Progress(n_reused, len(wanted), n_reused, n_tokens, time.monotonic() - started))
-        with closing(ask(client, missing, params, calls, render)) as bunches:
-            for answers in bunches:
-                for answer, record in zip(answers, grade_answers(answers, params, grader), strict=True):
-                    shard.append(record)
-                    found[answer.draw] = record
-                    n_tokens += len(answer.tokens)
-                elapsed_s = time.monotonic() - started
-                on_progress(Progress(len(found), len(wanted), n_reused, n_tokens, elapsed_s))
+        spent = sum(record["completion_tokens"] for record in found.values())
+        while missing:
+            now, missing = _afford(missing, spent + n_tokens, params, calls)
+            with closing(ask(client, now, params, calls, render)) as bunches:
+                for answers in bunches:
+                    for answer, record in zip(answers, grade_answers(answers, params, grader), strict=True):
+                        shard.append(record)
+                        found[answer.draw] = record
+                        n_tokens += len(answer.tokens)
+                    elapsed_s = time.monotonic() - started
+                    on_progress(Progress(len(found), len(wanted), n_reused, n_tokens, elapsed_s))
     return Sampled([found[draw] for draw in wanted], n_reused, [*([shard.torn] if shard.torn else []), *torn])
+
+
+def _afford(
+    missing: list[Draw], spent: int, params: DrawParams, calls: CallParams
+) -> tuple[list[Draw], list[Draw]]:
+    """Divide draws into those that the budget pays for even at their limit, and the rest."""
+    if not calls.budget_tokens:
+        return missing, []
+    n = max(0, calls.budget_tokens - spent) // params.max_tokens
+    if n == 0:
+        raise BudgetReached(spent, calls.budget_tokens, params.max_tokens, "the next draw")
+    return missing[:n], missing[n:]
 
 
 def list_draws(problems: Sequence[Problem], n_samples: int, params: DrawParams) -> list[Draw]:

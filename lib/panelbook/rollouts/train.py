@@ -30,7 +30,7 @@ import pandas as pd
 import tinker
 
 from panelbook.engine.base import SamplingClient, TrainingClient, build_policy_datum
-from panelbook.rollouts.ask import ONE_CALL, CallParams, RenderPrompt, SampleError, ask
+from panelbook.rollouts.ask import ONE_CALL, BudgetReached, CallParams, RenderPrompt, SampleError, ask
 from panelbook.rollouts.batch import Group, Sampling, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw, DrawParams, derive_seed, grade_answers
 from panelbook.rollouts.logbook import (
@@ -171,6 +171,8 @@ def train(
     ------
     TrainError
         If the folder holds a run with other parameters or problems, or one that went further already.
+    BudgetReached
+        If the budget of `calls` does not pay for the next update; a checkpoint has been taken then.
     SampleError, StoreError
         As in `sample_rollouts`.
     ValueError
@@ -183,6 +185,7 @@ def train(
         start = logbook.resume(client, params.n_steps)
         _skip(visits, _count_groups(folder, start))
         for step in range(start, params.n_steps):
+            _check_budget(logbook, client, step, params, draws, calls)
             here = replace(draws, checkpoint=name_checkpoint(step), step=step)
             policy = client.save_weights_and_get_sampling_client()
             groups = _draw_step(policy, visits, params, here, grader, calls, render)
@@ -199,6 +202,23 @@ def train(
         _count_visits(problems, made),
         read_training_draws(folder),
     )
+
+
+def _check_budget(
+    logbook: Logbook,
+    client: TrainingClient,
+    step: int,
+    params: TrainParams,
+    draws: DrawParams,
+    calls: CallParams,
+) -> None:
+    """Stop before an update that the budget may not pay for, with a checkpoint to go on from."""
+    most = (params.groups_per_step + params.max_extra_groups) * params.group_size * draws.max_tokens
+    if not calls.budget_tokens or logbook.tokens_total + most <= calls.budget_tokens:
+        return
+    if logbook.saved_step != step:
+        logbook.save(client, step)
+    raise BudgetReached(logbook.tokens_total, calls.budget_tokens, most, f"update {step + 1}")
 
 
 def plan_visits(problems: Sequence[Problem], params: TrainParams, seed: int) -> Iterator[Visit]:

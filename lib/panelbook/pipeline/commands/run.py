@@ -15,6 +15,7 @@ from rich.table import Table
 
 from panelbook.errors import BookError
 from panelbook.pipeline.commands.complete import complete_param, complete_profile, complete_stage
+from panelbook.pipeline.commands.spending import agree_to_spend, print_costs
 from panelbook.pipeline.commands.terminal import JobsOption, console, errors
 from panelbook.project import DEFAULT_PROFILE, Project
 
@@ -104,7 +105,9 @@ def run(
         bool, typer.Option("--dry-run", help="Say what would be executed, and execute nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the outcome as JSON, for scripts.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before a large sweep.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask before a large sweep, or before spending.")
+    ] = False,
 ) -> None:
     """Re-execute one chapter; see `RUN_HELP`."""
     project = Project.find()
@@ -114,6 +117,8 @@ def run(
         _print_dry_run(project, asked, as_json=as_json)
         return
     _confirm(asked, yes=yes)
+    affected = list({r.full_id: r for r in (*asked.upstream, *asked.members)}.values())
+    agree_to_spend(project, affected, asked.runs, yes=yes, screen=screen)
     outcome = _execute(project, asked, stage, jobs, html=html, force=force, screen=screen)
     if as_json:
         print(json.dumps(outcome, indent=1, ensure_ascii=False))
@@ -388,6 +393,7 @@ def _print_sweep(sweep: "Sweep", results: Mapping[str, Records], moved: list[str
 
 def _print_dry_run(project: Project, asked: Plan, *, as_json: bool) -> None:
     """Say which notebooks would be executed, with which parameters, and why."""
+    from panelbook.pipeline.estimate import estimate_costs, list_spending
     from panelbook.pipeline.run import StageFailed, is_current, stage_key
 
     rows: list[dict[str, Any]] = []
@@ -421,3 +427,6 @@ def _print_dry_run(project: Project, asked: Plan, *, as_json: bool) -> None:
         changes = ", ".join(f"{name}={value}" for name, value in row["changes"].items())
         table.add_row(row["run"], row["state"], changes, "\n".join(row["reads"]))
     console.print(table)
+    spending = list_spending(project, {r.full_id: r for r in (*asked.upstream, *asked.members)}.values())
+    if costs := estimate_costs(project, spending, asked.runs):
+        print_costs(project, costs)

@@ -127,7 +127,13 @@ def draw_warmup(losses: pd.DataFrame) -> Figure:
     for arm, rows in losses.groupby("arm", sort=False):
         colour, marker, line = style_of(str(arm))
         ax.plot(
-            rows["step"] + 1, rows["loss"], color=colour, marker=marker, markersize=3, linestyle=line, label=arm
+            rows["step"] + 1,
+            rows["loss"],
+            color=colour,
+            marker=marker,
+            markersize=3,
+            linestyle=line,
+            label=arm,
         )
     ax.set(xlabel="update", ylabel="loss (nats a token)", ylim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
