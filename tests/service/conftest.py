@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -39,9 +38,3 @@ def environment(server: Server) -> Iterator[dict[str, str]]:
         patch.setenv("TINKER_API_KEY", "tml-no-secret")
         patch.setenv("TINKER_TELEMETRY", "0")
         yield dict(os.environ)
-
-
-@pytest.fixture(scope="session")
-def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where the local engine of the comparisons saves weights."""
-    return tmp_path_factory.mktemp("local")
