@@ -1,5 +1,6 @@
 """The headline table: published figures beside recomputed ones, between its marks."""
 
+import dataclasses
 import re
 
 import pytest
@@ -175,6 +176,16 @@ class TestLiveTable:
             [self.ROW], {"climb.toy": {"gain": LIVE_RECORD}}, link=lambda run, text: f"[{text}]({run})"
         )
         assert table.splitlines()[-1] == "| [A gain](climb.toy) | +5.0 pp | +1.0 pp to +9.0 pp | 84 | 1,344 |"
+
+    def test_every_model_has_a_table_of_its_own(self):
+        other = dataclasses.replace(self.ROW, of="another model", claim="Its gain")
+        record = {"climb.toy": {"gain": dict(RECORD)}}
+        text = live_table([self.ROW, other, self.ROW], record)
+        first, second = text.split("\n\n")
+        assert first.startswith("| the miniature |")
+        assert first.count("A gain") == 2
+        assert second.startswith("| another model |")
+        assert "Its gain" in second
 
     def test_says_so_where_nothing_was_run(self):
         assert live_table([self.ROW], {}) == "*This build did not run the live study; `make book` does.*\n"

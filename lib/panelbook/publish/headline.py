@@ -32,12 +32,15 @@ class Headline:
         Name of the number in that run's `results.json`.
     card
         Whether the answer in one screen quotes it.
+    of
+        Whose number it is; rows of one name share a table.
     """
 
     claim: str
     run: str
     result: str
     card: bool = False
+    of: str = "the miniature"
 
 
 def read_headlines(path: Path) -> list[Headline]:
@@ -154,7 +157,7 @@ def live_table(
     results: Mapping[str, Mapping[str, Mapping[str, Any]]],
     link: Link = lambda run, text: text,
 ) -> str:
-    """Return the table of the live study as markdown, or a sentence where none of it was run.
+    """Return a table for each model of the live study as markdown, or a sentence where none of it was run.
 
     Parameters
     ----------
@@ -168,11 +171,15 @@ def live_table(
     shown = [headline for headline in headlines if headline.result in results.get(headline.run, {})]
     if not shown:
         return "*This build did not run the live study; `make book` does.*\n"
-    rows = ["| the miniature | estimate | 95% interval | problems | draws |", "|---|---|---|---|---|"]
-    for headline in shown:
-        claim = link(headline.run, headline.claim)
-        rows.append(_row(claim, *_cells(results[headline.run][headline.result])))
-    return "\n".join(rows) + "\n"
+    tables = []
+    for of in dict.fromkeys(headline.of for headline in shown):
+        rows = [f"| {of} | estimate | 95% interval | problems | draws |", "|---|---|---|---|---|"]
+        for headline in shown:
+            if headline.of == of:
+                claim = link(headline.run, headline.claim)
+                rows.append(_row(claim, *_cells(results[headline.run][headline.result])))
+        tables.append("\n".join(rows) + "\n")
+    return "\n".join(tables)
 
 
 def write_between_marks(text: str, table: str, name: str, marks: tuple[str, str] = (START, END)) -> str:
