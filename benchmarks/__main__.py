@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import draws, imports, live
+from benchmarks.model import measure_model
 from benchmarks.timing import best_of
 from panelbook.publish.headline import write_between_marks
 
@@ -52,6 +53,16 @@ def describe_times(first_s: float, second_s: float, again_s: float) -> str:
     )
 
 
+def print_rates(console: Console, rates: list[live.Rate]) -> None:
+    """Print what was done in a second, beside its reference."""
+    table = Table("what", "a second", "reference", "a second", "ratio")
+    for rate in rates:
+        ratio = f"{rate.per_s / rate.reference_per_s:.1f}x" if rate.reference else ""
+        theirs = f"{rate.reference_per_s:,.0f}" if rate.reference else ""
+        table.add_row(rate.name, f"{rate.per_s:,.0f} {rate.unit}", rate.reference, theirs, ratio)
+    console.print(table)
+
+
 def main() -> None:
     """Time everything and print it; exit with 1 if a measure disagrees with its reference."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -61,8 +72,12 @@ def main() -> None:
     parser.add_argument(
         "--write", type=Path, help="with --build: write the times between the marks of this file"
     )
+    parser.add_argument("--model", help="time this model of the profile hf instead: a hub id or a folder")
     options = parser.parse_args()
     console = Console()
+    if options.model:
+        print_rates(console, measure_model(options.model))
+        return
     table = Table("what", "library (s)", "reference (s)", "ratio", "agree to")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "draws.parquet"
@@ -93,12 +108,7 @@ def main() -> None:
             table.add_row(name, f"{ours_s:.2f}", f"{plain_s:.2f}", f"{plain_s / ours_s:.1f}x", f"{error:.0e}")
             if error > 1e-9:
                 raise SystemExit(f"{name}: library and reference disagree by {error:.1e}.")
-    rates = Table("what", "a second", "reference", "a second", "ratio")
-    for rate in live.measure_all():
-        ratio = f"{rate.per_s / rate.reference_per_s:.1f}x" if rate.reference else ""
-        theirs = f"{rate.reference_per_s:,.0f}" if rate.reference else ""
-        rates.add_row(rate.name, f"{rate.per_s:,.0f} {rate.unit}", rate.reference, theirs, ratio)
-    console.print(rates)
+    print_rates(console, live.measure_all())
     if options.build:
         full_s, noop_s, again_s = times = time_build()
         table.add_row("build from nothing", f"{full_s:.1f}", "", "", "")

@@ -89,6 +89,8 @@ def test_one_step_from_the_same_adapter_is_the_same_step(remote, local, draws, t
     np.testing.assert_allclose(losses[0], losses[1], atol=FORWARD)
     theirs, ours = after[0] - before[0], after[1] - before[1]
     share = np.linalg.norm(theirs - ours) / np.linalg.norm(ours)
+    scale = theirs @ ours / (ours @ ours)
+    print("scale", scale, "rest", np.linalg.norm(theirs - scale * ours) / np.linalg.norm(ours))
     print(
         f"one step moves {np.abs(ours).max():.2f} nats at most; the two steps differ by {share:.2%} of their length"
     )

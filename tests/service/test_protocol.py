@@ -9,6 +9,7 @@ import tinker
 
 from panelbook.engine.backbone import ABACUS, load_backbone
 from panelbook.engine.base import Request, build_policy_datum, build_supervised_datum
+from panelbook.engine.service import ServiceError
 from panelbook.engine.tinker import TinkerEngine
 from panelbook.rollouts.draw import DrawParams
 from panelbook.rollouts.logbook import read_checkpoints, read_metrics, read_training_draws
@@ -87,7 +88,7 @@ def test_the_miniature_is_found_wherever_the_server_has_it(environment, tmp_path
 
 
 def test_a_folder_that_is_not_served_is_named(environment):
-    with pytest.raises(ValueError, match=r"serves \[.*abacus.*\], no folder named 'other'"):
+    with pytest.raises(ServiceError, match=r"serves \[.*abacus.*\], no folder named 'other'"):
         TinkerEngine.connect_to_folder("other")
 
 
