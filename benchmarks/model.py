@@ -1,4 +1,4 @@
-"""Rates of any model that the profile `hf` can name: drawing and training on the published frames, next to references."""
+"""Rates of any model that the profile `hf` can name: drawing and training on the published frames."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ def print_costs(project: Project, costs: "Sequence[Cost]", screen: Console = con
     screen.print(
         "A server of your own: it costs nothing."
         if is_self_hosted()
-        else f"Prices, mean length and rate are assumptions of params/prices.yml, yours to edit; tokens are those drawn, "
-        f"a prompt counts as {PROMPT_TOKENS}. What an interrupted run has kept is not asked for again.",
+        else "Prices, mean length and rate are assumptions of params/prices.yml, yours to edit; tokens are those "
+        f"drawn, a prompt counts as {PROMPT_TOKENS}. What an interrupted run has kept is not asked for again.",
         highlight=False,
         soft_wrap=True,
     )
