@@ -160,7 +160,6 @@ def test_a_loaded_state_goes_on_as_if_never_saved(engine, base, prompt):
     straight = engine.create_lora_training_client(rank=8, seed=3)
     step(straight, data)
     saved = straight.save_state("half").result().path
-    assert straight.save_state("half").result().path == saved  # replaced
     resumed, afresh = (engine.create_lora_training_client(rank=8, seed=seed) for seed in (4, 5))
     resumed.load_state(saved)
     afresh.load_state(saved, optimizer=False)
