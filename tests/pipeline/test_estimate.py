@@ -114,14 +114,17 @@ def test_only_this_machine_is_ones_own(monkeypatch, url, own):
     assert is_self_hosted() is own
 
 
-def test_a_model_without_a_price_is_refused():
+def test_a_model_without_a_price_is_refused_unless_nobody_charges(monkeypatch):
     table = PriceTable(
         currency="USD", models={"Model": PRICE, "Model-30B": PRICE.model_copy(update={"training": None})}
     )
     assert find_price(table, "Some/Model-7B") is PRICE
+    monkeypatch.delenv("TINKER_BASE_URL", raising=False)
     for model in ("Other/Thing", "Some/Model-30B"):
         with pytest.raises(SpendingRefused, match=f"no complete row for '{model}'"):
             find_price(table, model)
+    monkeypatch.setenv("TINKER_BASE_URL", "http://localhost:8000")
+    assert find_price(table, "Other/Thing").completion == 0
 
 
 def test_the_local_engine_spends_nothing():

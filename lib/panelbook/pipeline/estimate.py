@@ -41,6 +41,18 @@ SIZES = {
 """Problems and sources of each benchmark, as its authors state them: for plans whose problems are not drawn yet."""
 
 
+UNPRICED = Price(
+    prompt=0,
+    completion=0,
+    training=0,
+    mean_tokens=1000,
+    tokens_per_s=100,
+    source="a server of one's own, at which nobody charges; length and rate are guesses",
+    as_of="not dated",
+)
+"""What is reckoned with for a model of one's own server that the price table does not have."""
+
+
 class SpendingRefused(BookError):
     """Nothing was executed, because it would cost more than was agreed to."""
 
@@ -118,6 +130,8 @@ def find_price(table: PriceTable, model: str) -> Price:
     """
     rows = [name for name in table.models if name.lower() in model.lower()]
     price = table.models[max(rows, key=len)] if rows else None
+    if is_self_hosted() and price is None:
+        return UNPRICED
     if price is None or price.training is None or price.tokens_per_s is None or price.mean_tokens is None:
         raise SpendingRefused(
             f"params/prices.yml has no complete row for {model!r}, so what it costs cannot be said. Add one with "
