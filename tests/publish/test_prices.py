@@ -50,7 +50,9 @@ def without(key):
         (TABLE | {"models": {"m": ROW | {"prompt": -1}}}, "models.m.prompt"),
         (TABLE | {"models": {"m": ROW | {"prompt": float("inf")}}}, "models.m.prompt"),
         (TABLE | {"models": {"m": ROW | {"completion": "cheap"}}}, "'cheap'"),
-        (TABLE | {"models": {"m": ROW | {"training": 1}}}, "models.m.training"),
+        (TABLE | {"models": {"m": ROW | {"speed": 1}}}, "models.m.speed"),
+        (TABLE | {"models": {"m": ROW | {"training": -1}}}, "models.m.training"),
+        (TABLE | {"models": {"m": ROW | {"tokens_per_s": 0}}}, "models.m.tokens_per_s"),
         (TABLE | {"models": {"m": ROW | {"source": ""}}}, "models.m.source"),
     ],
 )
