@@ -116,8 +116,11 @@ def estimate_costs(project: Project, runs: Sequence[StageRun], every: Sequence[S
     SpendingRefused
         If the price table has no row for a model.
     """
+    drawing = [run for run in runs if isinstance(run.params, ModelParams)]
+    if not drawing:
+        return []
     table = read_prices(project.params / "prices.yml")
-    return [_estimate(project, run, every, table) for run in runs if isinstance(run.params, ModelParams)]
+    return [_estimate(project, run, every, table) for run in drawing]
 
 
 def find_price(table: PriceTable, model: str) -> Price:
