@@ -2,14 +2,18 @@
 
 import concurrent.futures
 import inspect
+import logging
 import time
 from types import SimpleNamespace
 
+import httpx
 import pytest
 import tinker
+from tinker.types.client_config_response import ClientConfigResponse
 
 from panelbook.engine import tinker as engine_module
 from panelbook.engine.base import Request
+from panelbook.engine.service import Patience, ServiceError, Watch
 from panelbook.engine.tinker import TinkerEngine
 
 
@@ -212,24 +216,100 @@ def test_logprobs_keep_the_order_of_the_prompts():
     assert client.compute_logprobs_many([ints(1, 2, 3), ints(4)]) == [[None, -1.0, -1.0], [None]]
 
 
-def test_key_and_url_come_from_the_environment(monkeypatch):
+def test_a_session_is_opened_with_the_key_and_url_of_the_environment(monkeypatch):
     seen = []
-    monkeypatch.setattr(tinker, "ServiceClient", lambda **arguments: seen.append(arguments))
+
+    class Session:
+        holder = SimpleNamespace(get_client_config=ClientConfigResponse)
+
+        def __init__(self, **arguments):
+            seen.append(arguments)
+
+    monkeypatch.setattr(tinker, "ServiceClient", Session)
+    monkeypatch.setattr(Watch, "connect", lambda watch: seen.append(watch.url))
     monkeypatch.setenv("TINKER_API_KEY", "tml-key")
-    monkeypatch.delenv("TINKER_BASE_URL", raising=False)
-    TinkerEngine.connect("m")
     monkeypatch.setenv("TINKER_BASE_URL", "http://127.0.0.1:8000")
     TinkerEngine.connect("m")
-    assert seen == [
-        {"api_key": "tml-key", "base_url": None},
-        {"api_key": "tml-key", "base_url": "http://127.0.0.1:8000"},
-    ]
+    assert seen == ["http://127.0.0.1:8000", {"api_key": "tml-key", "base_url": "http://127.0.0.1:8000"}]
+    # The SDK would sit out a halt for billing for an hour; this is what it reads.
+    assert Session.holder._client_config.billing_exception_max_pause_duration_sec == 0
+    assert ClientConfigResponse().billing_exception_max_pause_duration_sec > 0
 
 
 def test_without_a_key_the_next_step_is_named(monkeypatch):
     monkeypatch.delenv("TINKER_API_KEY", raising=False)
-    with pytest.raises(ValueError, match=r"'Qwen/Qwen3-8B'.*TINKER_API_KEY is not set\. Set it"):
+    with pytest.raises(ServiceError, match=r"TINKER_API_KEY is not set\. Set it"):
         TinkerEngine.connect("Qwen/Qwen3-8B")
+
+
+HASTY = Patience(connect_s=0.1, lost_s=0.1, stall_s=0.3, probe_s=0.05)
+
+
+def refusal():
+    response = httpx.Response(401, request=httpx.Request("POST", "http://x"))
+    return tinker.APIStatusError("no", response=response, body={"detail": "wrong key tml-secret"})
+
+
+def test_a_request_that_fails_raises_its_own_translated_error_and_the_others_are_kept():
+    sampler = FakeSampler([], "m")
+    sampler.get_tokenizer = SimpleNamespace
+    stream = engine_module.TinkerSamplingClient(sampler).sample_many([request(1), request(2)])
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, stream)
+        while len(sampler.answers) < 2:
+            time.sleep(0.001)
+        sampler.answers[0].set_exception(refusal())
+        index, failed = first.result(timeout=10)
+    with pytest.raises(ServiceError, match=r"refuses the key .*wrong key \[key\]"):
+        failed.result()
+    sampler.answers[1].set_result("drawn")
+    assert index == 0
+    assert [(i, future.result()) for i, future in stream] == [(1, "drawn")]
+
+
+def test_requests_that_never_end_are_given_up_and_cancelled():
+    sampler = FakeSampler([], "m")
+    client = engine_module.TinkerSamplingClient(sampler, Watch(patience=HASTY))
+    with pytest.raises(ServiceError, match="finished nothing"):
+        list(client.sample_many([request(1), request(2)]))
+    assert all(answer.cancelled() for answer in sampler.answers)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda trainer: trainer.forward_backward([], "cross_entropy").result(),
+        lambda trainer: trainer.optim_step(tinker.AdamParams()).result(),
+        lambda trainer: trainer.save_state("s").result(),
+        lambda trainer: trainer.save_weights_for_sampler("s").result(),
+        lambda trainer: trainer.save_weights_and_get_sampling_client(),
+        lambda trainer: trainer.load_state("tinker://x"),
+    ],
+    ids=["forward_backward", "optim_step", "save_state", "save_weights", "freeze", "load_state"],
+)
+@pytest.mark.parametrize(("outcome", "kind"), [(None, "stuck"), (refusal(), "unauthorised")])
+def test_training_calls_end_in_time_and_in_a_line(call, outcome, kind):
+    def answer(*_, **__):
+        future = concurrent.futures.Future()
+        if outcome is not None:
+            future.set_exception(outcome)
+        return SimpleNamespace(result=future.result)  # older SDKs give no standard future here
+
+    client = type("Client", (), {"__getattr__": lambda *_: answer})()
+    trainer = engine_module.TinkerTrainingClient(client, client, Watch(patience=HASTY))
+    with pytest.raises(ServiceError) as failed:
+        call(trainer)
+    assert failed.value.kind == kind
+
+
+def test_the_sdks_log_which_may_quote_the_key_stays_out_of_notebooks(monkeypatch):
+    monkeypatch.delenv("TINKER_LOG", raising=False)
+    monkeypatch.setenv("TINKER_API_KEY", "tml-key")
+    monkeypatch.setenv("TINKER_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr(logging.getLogger("tinker"), "level", logging.NOTSET)
+    with pytest.raises(ServiceError, match="does not answer"):
+        TinkerEngine.connect("m", HASTY)
+    assert not logging.getLogger("tinker.lib.retry_handler").isEnabledFor(logging.ERROR)
 
 
 def test_every_call_exists_in_the_installed_sdk():

@@ -22,6 +22,7 @@ from fake_engine import (
     run_sampling,
 )
 
+from panelbook.engine.service import ServiceError
 from panelbook.errors import BookError
 from panelbook.rollouts.ask import BudgetReached, CallParams, SampleError, ask
 from panelbook.rollouts.draw import derive_run_id, derive_seed
@@ -297,6 +298,41 @@ def test_a_failure_that_repeating_cannot_mend_is_not_repeated(tmp_path, grader, 
     with pytest.raises(type(error), match=str(error)):
         sample(client, tmp_path, grader)
     assert len(client.calls) <= 2  # the next batch may have been under way
+
+
+@pytest.mark.parametrize("kind", ["broken", "failing"])
+def test_a_service_that_fails_once_is_asked_again(tmp_path, grader, kind):
+    client = FakeSampler(
+        fail=lambda call, request: ServiceError("bad answer", kind) if (call, request) == (0, 2) else None
+    )
+    records = sample(client, tmp_path, grader, calls=CallParams(batch_size=100, backoff_s=0.001)).records
+    assert [len(call) for call in client.calls] == [15, 1]
+    assert records == sample(FakeSampler(), tmp_path / "calm", grader).records
+
+
+def test_a_service_that_refuses_is_asked_no_more_and_what_it_drew_is_kept(tmp_path, grader):
+    """Of the batch under way every other draw is kept, those that end after the refusal too; no batch follows."""
+    client = FakeSampler(
+        fail=lambda call, request: ServiceError("no credit", "billing") if request == 2 else None
+    )
+    with pytest.raises(ServiceError, match="no credit"):
+        sample(client, tmp_path, grader, calls=CallParams(batch_size=5, n_calls=1))
+    assert len(client.calls) == 1
+    assert len(read_draws(tmp_path)[0]) == 4
+    again = sample(FakeSampler(), tmp_path, grader)
+    assert again.n_reused == 4
+    assert again.records == sample(FakeSampler(), tmp_path / "calm", grader).records
+
+
+def test_the_batch_beside_the_one_that_is_refused_is_heard_out(tmp_path, grader):
+    client = FakeSampler(
+        delay_s=0.02,
+        fail=lambda call, request: ServiceError("no", "billing") if (call, request) == (0, 4) else None,
+    )
+    with pytest.raises(ServiceError):
+        sample(client, tmp_path, grader, calls=CallParams(batch_size=5, n_calls=2))
+    assert len(client.calls) == 2
+    assert len(read_draws(tmp_path)[0]) == 4 + 5
 
 
 def test_an_engine_that_forgets_an_answer_is_asked_again(tmp_path, grader):

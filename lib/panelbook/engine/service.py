@@ -19,8 +19,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-import requests
-
 from panelbook.errors import BookError
 
 T = TypeVar("T")
@@ -226,6 +224,8 @@ class Watch:
         """Send what the SDK sends first, which needs the key and costs nothing; return what is wrong."""
         if not self.url:
             return None
+        import requests  # deferred: whoever only names the error needs none of it
+
         try:
             answer = requests.post(
                 f"{self.url}/api/v1/client/config",

@@ -12,6 +12,7 @@ the same code talks to any server that speaks the Tinker API.
 """
 
 import concurrent.futures
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -65,6 +66,7 @@ class TinkerEngine:
             If ``TINKER_API_KEY`` is not set, or the service does not answer, refuses the key or has halted.
         """
         watch = Watch.from_environment(patience)
+        _silence()
         watch.connect()
         # The session is opened here, where it fails in a line: newer SDKs put that off to the first use.
         service = watch.call(lambda: _open(tinker.ServiceClient(api_key=watch.key, base_url=watch.url)))
@@ -286,6 +288,15 @@ class TinkerTrainingClient:
         """Return the tokenizer of the model."""
         tokenizer: Any = self._client.get_tokenizer()
         return tokenizer  # type: ignore[no-any-return]
+
+
+def _silence() -> None:
+    """Keep the SDK's log out of notebooks, unless ``TINKER_LOG`` asks for it.
+
+    Whatever ends a request there is raised as well, and its log quotes the service, which may quote the key.
+    """
+    if not os.environ.get("TINKER_LOG"):
+        logging.getLogger("tinker").setLevel(logging.CRITICAL)
 
 
 def _open(service: tinker.ServiceClient) -> tinker.ServiceClient:

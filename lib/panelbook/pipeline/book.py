@@ -116,7 +116,7 @@ def execute_runs(
                 raise error
         if keep_going:
             return report
-        texts = [str(error) for error in report.failed.values()]
+        texts = list(dict.fromkeys(str(error) for error in report.failed.values()))
         if report.skipped:
             texts.append(f"Not run, because they read from what failed: {', '.join(sorted(report.skipped))}.")
         raise StageFailed("\n\n".join(texts))

@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from papermill import PapermillExecutionError
 
+from panelbook.engine.service import ServiceError
 from panelbook.errors import BookError
 from panelbook.pipeline.kernel import KernelDied, OnCell, OnNote, execute
 from panelbook.pipeline.notebook import canonicalise, hash_code, read_notebook, write_notebook
@@ -259,7 +260,12 @@ def _keep_failed(project: Project, run: StageRun, scratch: Path) -> Path:
 
 
 def _describe_failure(run: StageRun, notebook: Any, error: PapermillExecutionError, kept: str) -> str:
-    """Say which stage, cell and line failed, with the last frame of the traceback."""
+    """Say which stage, cell and line failed, with the last frame of the traceback.
+
+    A service that fails has nothing to do with the line that asked it: what it says is all there is to say.
+    """
+    if error.ename == ServiceError.__name__:
+        return f"{run.full_id}: {error.evalue}"
     blocks = [re.sub(r"\x1b\[[0-9;]*m", "", block) for block in error.traceback]
     frames = [block for block in blocks if re.match(r"Cell In|File ", block)]
     here = next((_arrow(frame) for frame in reversed(frames) if frame.startswith("Cell In")), "")

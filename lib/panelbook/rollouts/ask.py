@@ -130,6 +130,8 @@ def ask(
 
     def ask_batch(batch: Sequence[Draw]) -> None:
         try:
+            if enough.is_set():  # another batch has failed for good: this one would only cost
+                return
             requests = {draw: make_request(draw, prompts[draw.problem.problem_id], params) for draw in batch}
             for draw, drawn in _ask_patiently(client, requests, calls, enough):
                 if gone.is_set():

@@ -17,6 +17,7 @@ from typing import Any, Self
 import pandas as pd
 
 from panelbook.engine.base import TrainingClient
+from panelbook.engine.service import ServiceError
 from panelbook.errors import BookError
 from panelbook.rollouts.store import Record, Shard, read_draws, read_lines
 
@@ -77,7 +78,8 @@ class Logbook:
         Raises
         ------
         TrainError
-            If the run was made with other settings, has more than `n_steps` steps or lost its checkpoints.
+            If the run was made with other settings, has more than `n_steps` steps or lost its checkpoints,
+            here or at the service. The files are then as they were.
         """
         lines = read_lines(self._checkpoints.path)[0]
         if not lines:
@@ -89,10 +91,18 @@ class Logbook:
             return 0
         last = lines[-1]
         self._check(last, n_steps)
+        try:
+            client.load_state(last["state_path"])  # first: nothing is cut for a run that cannot go on
+        except ServiceError as error:
+            if error.kind not in ("lost", "refused"):
+                raise
+            raise TrainError(
+                f"the service does not give back {last['state_path']}, from which {self.folder} goes on: {error} "
+                "If the checkpoint is gone there, remove the folder to train from the start."
+            ) from None
         self._draws.rewind(last["draws_bytes"])
         self._metrics.rewind(last["metrics_bytes"])
         self.tokens_total = last["tokens_total"]
-        client.load_state(last["state_path"])
         self.saved_step = int(last["step"])
         return self.saved_step
 
