@@ -292,6 +292,13 @@ class TestFailure:
         assert len(str(failure.value).splitlines()) <= 12
         return str(failure.value)
 
+    def test_a_service_that_fails_is_one_line_with_what_it_said(self, ran):
+        work = (
+            "from panelbook.engine.service import ServiceError\n"
+            'raise ServiceError("the service has halted. Add credit.", "billing")'
+        )
+        assert self.fail(ran, work=work) == "draw.all: the service has halted. Add credit."
+
     def test_a_failing_cell_is_named_with_its_line_the_last_frame_and_the_error(self, ran):
         message = self.fail(ran, work='first = 1\njson.loads("{broken")\nlast = 3')
         assert "draw.all failed in cell 'work' of 10_draw.ipynb" in message

@@ -26,6 +26,7 @@ from fake_engine import (
 )
 
 from panelbook.rollouts.advantages import pass_at_k_advantages
+from panelbook.engine.service import ServiceError
 from panelbook.rollouts.ask import BudgetReached, CallParams, SampleError
 from panelbook.rollouts.batch import Group, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw
@@ -600,6 +601,34 @@ def test_a_run_that_breaks_anywhere_goes_on_from_its_checkpoint(tmp_path, grader
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", grader, client=Breaking(tmp_path / "a" / "weights"))
     compare(run(tmp_path / "a", grader), run(tmp_path / "b", grader))
+
+
+@pytest.mark.parametrize("kind", ["lost", "unreachable"])
+def test_a_checkpoint_that_the_service_does_not_give_back_costs_nothing(tmp_path, grader, kind):
+    """The run is left as it was, draws after the checkpoint included, and goes on once the service has it again."""
+
+    class Amnesiac(FakeTrainer):
+        def load_state(self, path, *, optimizer=True):
+            raise ServiceError("gone", kind)
+
+    def stop(metrics):
+        if metrics["step"] == 1:
+            raise KeyboardInterrupt
+
+    short = replace(SHORT, checkpoint_every=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "a", grader, short, on_step=stop)
+    files = sorted((tmp_path / "a").rglob("*.jsonl"))
+    before = [path.read_bytes() for path in files]
+    expected = (
+        (TrainError, "remove the folder to train from the start")
+        if kind == "lost"
+        else (ServiceError, "gone")
+    )
+    with pytest.raises(expected[0], match=expected[1]):
+        run(tmp_path / "a", grader, short, client=Amnesiac(tmp_path / "a" / "weights"))
+    assert [path.read_bytes() for path in files] == before
+    compare(run(tmp_path / "a", grader, short), run(tmp_path / "b", grader, short))
 
 
 # --- SIGKILL ----------------------------------------------------------------------------------------

@@ -194,7 +194,7 @@ def _ask_patiently(
     left = dict(requests)
     for n_failures in range(1, calls.max_tries + 1):
         failures: list[Exception] = []
-        for draw, sequence in _ask_once(client, dict(left), failures):
+        for draw, sequence in _ask_once(client, dict(left), failures, enough):
             del left[draw]
             yield draw, sequence
         if not left or (n_failures < calls.max_tries and enough.wait(calls.wait_s(n_failures))):
@@ -209,7 +209,7 @@ def _ask_patiently(
 
 
 def _ask_once(
-    client: SamplingClient, requests: Mapping[Draw, Request], failures: list[Exception]
+    client: SamplingClient, requests: Mapping[Draw, Request], failures: list[Exception], enough: Event
 ) -> Iterator[tuple[Draw, SampledSequence]]:
     """Yield what one engine call answers; note in `failures` why the rest is missing.
 
@@ -218,19 +218,26 @@ def _ask_once(
     Exception
         The first final failure, after all that was answered in spite of it.
     """
-    draws, final = list(requests), None
+    draws = list(requests)
+    final: Exception | None = None
+
+    def note(failure: Exception) -> None:
+        nonlocal final
+        failures.append(failure)
+        if final is None and _is_final(failure):
+            final = failure
+            enough.set()  # at once: no other batch is begun while this one is heard out
+
     try:
         for index, future in client.sample_many(list(requests.values())):
             try:
                 (sequence,) = future.result().sequences
             except Exception as failure:
-                failures.append(failure)
-                final = final or (failure if _is_final(failure) else None)
+                note(failure)
             else:
                 yield draws[index], sequence
     except Exception as failure:
-        failures.append(failure)
-        final = final or (failure if _is_final(failure) else None)
+        note(failure)
     if final is not None:
         raise final
 
