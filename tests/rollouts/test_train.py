@@ -25,8 +25,8 @@ from fake_engine import (
     run_training,
 )
 
-from panelbook.rollouts.advantages import pass_at_k_advantages
 from panelbook.engine.service import ServiceError
+from panelbook.rollouts.advantages import pass_at_k_advantages
 from panelbook.rollouts.ask import BudgetReached, CallParams, SampleError
 from panelbook.rollouts.batch import Group, Visit, estimate_kl, measure_batch, visit_problems
 from panelbook.rollouts.draw import Answer, Draw
@@ -612,10 +612,10 @@ def test_a_checkpoint_that_the_service_does_not_give_back_costs_nothing(tmp_path
             raise ServiceError("gone", kind)
 
     def stop(metrics):
-        if metrics["step"] == 1:
+        if metrics["step"] == 2:
             raise KeyboardInterrupt
 
-    short = replace(SHORT, checkpoint_every=3)
+    short = replace(SHORT, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "a", grader, short, on_step=stop)
     files = sorted((tmp_path / "a").rglob("*.jsonl"))
