@@ -615,9 +615,8 @@ def test_a_checkpoint_that_the_service_does_not_give_back_costs_nothing(tmp_path
         if metrics["step"] == 2:
             raise KeyboardInterrupt
 
-    short = replace(SHORT, checkpoint_every=2)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "a", grader, short, on_step=stop)
+        run(tmp_path / "a", grader, on_step=stop)
     files = sorted((tmp_path / "a").rglob("*.jsonl"))
     before = [path.read_bytes() for path in files]
     expected = (
@@ -626,9 +625,9 @@ def test_a_checkpoint_that_the_service_does_not_give_back_costs_nothing(tmp_path
         else (ServiceError, "gone")
     )
     with pytest.raises(expected[0], match=expected[1]):
-        run(tmp_path / "a", grader, short, client=Amnesiac(tmp_path / "a" / "weights"))
+        run(tmp_path / "a", grader, client=Amnesiac(tmp_path / "a" / "weights"))
     assert [path.read_bytes() for path in files] == before
-    compare(run(tmp_path / "a", grader, short), run(tmp_path / "b", grader, short))
+    compare(run(tmp_path / "a", grader), run(tmp_path / "b", grader))
 
 
 # --- SIGKILL ----------------------------------------------------------------------------------------
