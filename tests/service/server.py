@@ -209,7 +209,8 @@ class Server:
         for number, limit_s in ((signal.SIGTERM, STOP_LIMIT_S), (signal.SIGKILL, STOP_LIMIT_S)):
             _signal_group(self._process.pid, number)
             deadline = time.monotonic() + limit_s
-            while self.processes() and time.monotonic() < deadline:
+            # A process that is leaving holds the port for a moment after it has stopped being one.
+            while (self.processes() or _listens(self.port)) and time.monotonic() < deadline:
                 self._process.poll()  # takes leave of the first process, which would stay on as a zombie
                 time.sleep(0.1)
         if left := self.processes():
