@@ -147,7 +147,7 @@ class TrainingClient(Protocol):
     def forward_backward(
         self, data: list[tinker.Datum], loss_fn: LossFn
     ) -> Future[tinker.ForwardBackwardOutput]:
-        """Add the gradient of the summed loss; returns ``logprobs`` per datum and the metric ``loss:sum``."""
+        """Add the gradient of the loss; returns ``logprobs`` per datum."""
         ...
 
     def optim_step(self, adam_params: tinker.AdamParams) -> Future[tinker.OptimStepResponse]:
@@ -155,7 +155,7 @@ class TrainingClient(Protocol):
         ...
 
     def save_state(self, name: str) -> Future[Saved]:
-        """Save weights and optimizer, to go on training; a state of the same name is replaced."""
+        """Save weights and optimizer, to go on training; a name is used once, for not every server replaces it."""
         ...
 
     def load_state(self, path: str, *, optimizer: bool = True) -> None:
