@@ -27,6 +27,9 @@ from panelbook.rollouts import published
 settings.register_profile("panelbook", deadline=None)
 settings.load_profile("panelbook")
 
+# Workers run side by side, and the models are tiny: threads below the workers would mostly wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # No test asks a hub; where none answers, the library takes half a minute to say so.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

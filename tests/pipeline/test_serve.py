@@ -118,9 +118,14 @@ class TestServing:
 def test_it_ends_when_interrupted_having_said_where_it_was(folder, number, monkeypatch):
     said, opened = [], []
     monkeypatch.setattr("webbrowser.open", opened.append)
+    # A shell that runs the tests in the background lets them ignore Ctrl-C, and this one would not end.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=lambda: (time.sleep(0.4), os.kill(os.getpid(), number)), daemon=True).start()
     before = signal.getsignal(signal.SIGTERM)
-    serve(folder, 0, said.append, open_browser=True)
+    try:
+        serve(folder, 0, said.append, open_browser=True)
+    finally:
+        signal.signal(signal.SIGINT, ours)
     assert said[0].startswith("http://127.0.0.1:")
     assert "Ctrl-C" in said[0]
     assert said[1:] == ["ended"]
