@@ -44,9 +44,8 @@ web:  ## check, test and bundle what runs in the browser, after editing web/; ne
 clean:  ## remove what the two commands made, except the environment
 	rm -rf _build runs
 
-# --no-compile: compiling every module of every package takes as long as all the rest; Python compiles what it imports.
 $(READY): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar off --no-compile -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --progress-bar off -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
