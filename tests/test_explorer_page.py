@@ -488,8 +488,10 @@ def test_a_broken_shard_is_named_and_the_rest_works(folder, open_page, content, 
     page.keyboard.press("j")
     expect_label(page, "left", "draw 2")
     assert "42 of at most 99" in pane(page, "left").locator(".facts").inner_text()
+    again = pane(page, "left").get_by_role("button", name="Try again")
+    again.wait_for()  # the next draw asks for the file once more; mended before that, it would just open
     shard.write_text(whole)
-    pane(page, "left").get_by_role("button", name="Try again").click()
+    again.click()
     page.wait_for_selector(".reasoning")
 
 

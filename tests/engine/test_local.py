@@ -354,9 +354,10 @@ def test_a_stream_hands_out_the_draws_of_sample_many_token_by_token(engine):
             assert draw.tokens == whole.tokens[: len(draw.tokens)]
             assert (draw.stop_reason is not None) == (len(draw.tokens) == len(whole.tokens))
     assert lengths == [[min(n, len(one.tokens)) for one in wanted] for n in range(1, len(lengths) + 1)]
-    assert [(d.tokens, d.logprobs, d.stop_reason) for d in draws] == [
-        (w.tokens, w.logprobs, w.stop_reason) for w in wanted
-    ]
+    for draw, whole in zip(draws, wanted, strict=True):
+        assert (draw.tokens, draw.stop_reason) == (whole.tokens, whole.stop_reason)
+        # Another make-up of the batch rounds otherwise on some processors.
+        assert draw.logprobs == pytest.approx(whole.logprobs, abs=1e-5)
     with pytest.raises(ValueError, match="request 0"):
         sampler.stream([Request(ints(2), 1, params(max_tokens=0))])
 
