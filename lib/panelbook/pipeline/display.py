@@ -71,10 +71,18 @@ class StageDisplay:
 
     def end(self, outcome: Outcome) -> None:
         """Replace the bar by one line that stays."""
-        task = self._tasks.pop(outcome.run.full_id, None)
-        if task is not None:
-            self.progress.remove_task(task)
+        self._remove_bar(outcome.run)
         if outcome.status == "executed":
             self.console.print(
                 f"  {outcome.run.full_id}: executed in {outcome.wall_s:.1f} s", markup=False, highlight=False
             )
+
+    def fail(self, run: StageRun) -> None:
+        """Say at once that a run has failed: those that do not read from it may go on for hours."""
+        self._remove_bar(run)
+        self.console.print(f"  {run.full_id}: failed; why comes at the end", markup=False, highlight=False)
+
+    def _remove_bar(self, run: StageRun) -> None:
+        task = self._tasks.pop(run.full_id, None)
+        if task is not None:
+            self.progress.remove_task(task)

@@ -86,6 +86,7 @@ def run_all(
     on_cell: CellCallback = lambda run, done, total: None,
     on_note: NoteCallback = lambda run, line: None,
     on_end: Callable[[Outcome], None] = lambda outcome: None,
+    on_fail: Callable[[StageRun], None] = lambda run: None,
 ) -> Report:
     """Bring every run up to date, in an order and with a parallelism that their inputs allow.
 
@@ -95,7 +96,7 @@ def run_all(
     ----------
     n_workers
         Notebooks executed side by side, each in a kernel of its own.
-    on_start, on_cell, on_note, on_end
+    on_start, on_cell, on_note, on_end, on_fail
         Progress callbacks, called from worker threads, one at a time.
 
     Raises
@@ -126,7 +127,12 @@ def run_all(
             with lock:
                 on_note(run, line)
 
-        outcome = run_stage(project, run, on_cell=cell, on_note=note)
+        try:
+            outcome = run_stage(project, run, on_cell=cell, on_note=note)
+        except Exception:
+            with lock:
+                on_fail(run)
+            raise
         with lock:
             if outcome.status == "executed":
                 report.executed.append(outcome)
