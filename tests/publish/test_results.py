@@ -197,6 +197,10 @@ class TestResults:
         assert results.table().data["quantity"].tolist() == ["the gap"]
         assert results.table("n").data["interval"].tolist() == ["none: a count"]
 
+    def test_without_estimates_there_is_no_table(self, results):
+        results.exact("n", 3, "count", "rows", "a count")
+        assert results.table() is None
+
     def test_a_sentence_may_quote_what_is_a_result(self, results, glued):
         results.add("gap", make(-0.25, -0.5, -0.125), "points", "the gap")
         results.exact("p", 6.3e-52, "p", "p", "a p-value")
@@ -286,6 +290,9 @@ class TestShow:
         assert ">0.123<" in html
         assert ">1,234<" in html
         assert "a&lt;b" in html
+
+    def test_without_rows_it_says_so(self):
+        assert show(self.TABLE.head(0)).data == "<p>No rows.</p>"
 
     def test_a_reason_stands_above_the_table_and_nothing_without_one(self):
         assert (

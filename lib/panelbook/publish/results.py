@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pandas as pd
+from IPython.display import HTML
 from myst_nb import glue
 
 from panelbook.errors import BookError
@@ -163,7 +164,10 @@ class Results:
             self.say(name, up if estimate.low > reference else down)
 
     def table(self, *names: str) -> Any:
-        """Return results as a table with their intervals and counts; by default all but the exact ones."""
+        """Return results as a table with their intervals and counts; by default all but the exact ones.
+
+        None where there are none.
+        """
         shown = names or [name for name, record in self.records.items() if record["method"] != EXACT]
         records = {name: self.records[name] for name in shown}
         rows = [
@@ -176,6 +180,8 @@ class Results:
             }
             for record in records.values()
         ]
+        if not rows:
+            return None
         table = pd.DataFrame(rows).style.hide(axis="index").format(escape="html")
         return keep(table, {"": list_records(records)})
 
@@ -188,7 +194,7 @@ class Results:
 def show(
     table: pd.DataFrame, why: str = "", precision: int = 3, formats: Mapping[str, str] | None = None
 ) -> Any:
-    """Return a table for the page; an index is shown as a column where it has a name.
+    """Return a table for the page, or a line that says that it has no rows; a named index is shown as a column.
 
     Parameters
     ----------
@@ -203,6 +209,8 @@ def show(
     formats
         Column -> format of its own, as "{:.1%}".
     """
+    if table.empty:
+        return HTML("<p>No rows.</p>")
     named = any(name is not None for name in table.index.names)
     plain = table.rename_axis(columns=None).reset_index(drop=not named)
     shown = plain.style.hide(axis="index").format(
