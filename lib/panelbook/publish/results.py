@@ -210,7 +210,7 @@ def show(
         Column -> format of its own, as "{:.1%}".
     """
     if table.empty:
-        return HTML("<p>No rows.</p>")
+        return HTML("<p>No rows.</p>")  # type: ignore[no-untyped-call]
     named = any(name is not None for name in table.index.names)
     plain = table.rename_axis(columns=None).reset_index(drop=not named)
     shown = plain.style.hide(axis="index").format(
