@@ -46,7 +46,8 @@ def test_runs_that_ask_a_model_and_their_problems_are_kept(made, tmp_path):
     recorded = record_profile(made, "hf", "mine", tmp_path / "record")
     assert {stage["stage"] for stage in recorded.manifest["stages"]} == KEPT
     assert list(recorded.read("rollouts.parquet")["run"]) == ["rollouts.panel", "rollouts.think"]
-    assert list(recorded.read("heldout.parquet")["run"]) == ["train.panel_1", "train.think_1"]
+    trained = [run.id for run in plan(made, "hf") if run.stage.name == "train"]
+    assert list(recorded.read("heldout.parquet")["run"]) == trained
     assert set(recorded.read("problems.parquet")["study"]) == {"mine"}
     assert recorded.manifest["model"] == {"name": "HuggingFaceTB/SmolLM2-135M-Instruct"}
     assert read_record(tmp_path / "record").manifest == recorded.manifest
