@@ -63,7 +63,8 @@ def test_the_hub_comes_first(cache, monkeypatch):
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     commands = make_pip(monkeypatch)
     assert locate() == HUB_ID
-    assert asked == [(HUB_ID, "model.safetensors", True), (HUB_ID, "model.safetensors", False)]
+    assert asked[0] == (HUB_ID, smollm.HUB_FILES[0], True)
+    assert asked[1:] == [(HUB_ID, name, False) for name in smollm.HUB_FILES]
     assert commands == []
 
 
@@ -77,12 +78,7 @@ def test_without_a_hub_what_was_converted_before_is_found_again(cache, monkeypat
 
 
 def test_a_machine_that_began_with_the_wheel_stays_with_it(cache, monkeypatch):
-    def hub_is_back(*_, local_files_only, **__):
-        if local_files_only:
-            raise OSError("not in the cache")
-        return "model.safetensors"
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub_is_back)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_, **__: "in the cache, too")
     folder = cache / f"smollm2-{smollm.WHEEL_SHA256[:12]}"
     folder.mkdir(parents=True)
     (folder / "config.json").touch()
@@ -131,6 +127,16 @@ def test_a_conversion_that_fails_leaves_nothing(cache, monkeypatch):
     with pytest.raises(RuntimeError):
         locate()
     assert leftovers(cache) == []
+
+
+def test_what_a_killed_run_left_is_swept(cache, monkeypatch):
+    left = cache / f"{smollm.SCRATCH}abc" / "model"
+    left.mkdir(parents=True)
+    (left / "model.safetensors").touch()
+    monkeypatch.setattr(smollm, "fetch_gguf", lambda folder: folder / "x.gguf")
+    monkeypatch.setattr(smollm, "convert", lambda gguf, target: target.mkdir())
+    folder = Path(locate())
+    assert leftovers(cache) == [folder]
 
 
 def test_two_stages_that_come_together_fetch_it_once(cache, monkeypatch):

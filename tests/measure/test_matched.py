@@ -11,7 +11,9 @@ from panelbook.measure.matched import (
     compare_at_step,
     compare_at_tokens,
     compare_gains,
+    end_entropies,
     paired_gain,
+    seed_gap,
 )
 from panelbook.measure.passk import pass_at_k
 from panelbook.measure.uncertainty import Resampling
@@ -146,3 +148,41 @@ def test_steps_and_tokens_out_of_reach_are_named(heldout: pd.DataFrame) -> None:
         compare_at_tokens(heldout, "panel", "think", 150, 1, RESAMPLING)
     with pytest.raises(ValueError, match="k=5"):
         climb_curve(heldout, 5, RESAMPLING)
+
+
+def test_the_gap_of_seeds_is_the_larger_of_the_arms(heldout: pd.DataFrame) -> None:
+    accuracy = {
+        arm: [
+            sum(row.c / row.n for row in rows.itertuples()) / len(rows)
+            for _, rows in heldout[(heldout["arm"] == arm) & (heldout["step"] == 10)].groupby("train_seed")
+        ]
+        for arm in ("panel", "think")
+    }
+    by_hand = {arm: max(values) - min(values) for arm, values in accuracy.items()}
+    assert by_hand == pytest.approx({"panel": 2 / 12, "think": 1 / 12})
+    assert seed_gap(heldout, 10, 1) == pytest.approx(2 / 12)
+    assert seed_gap(heldout, 0, 1) == 0  # the same weights
+    assert seed_gap(heldout[heldout["train_seed"] == 1], 10, 1) == 0
+    with pytest.raises(ValueError, match=r"no run was evaluated at step=5; there are \[0, 10\]"):
+        seed_gap(heldout, 5, 1)
+
+
+def test_entropy_of_the_ends_is_averaged_over_seeds_whatever_the_order_of_rows() -> None:
+    runs = {
+        ("panel", 1): [0.9, 0.5, 0.3],
+        ("panel", 2): [0.7, 0.6, 0.5],
+        ("think", 1): [0.4, 0.2],
+    }
+    metrics = pd.DataFrame(
+        [
+            {"arm": arm, "train_seed": seed, "step": step, "entropy": value}
+            for (arm, seed), values in runs.items()
+            for step, value in enumerate(values, 1)
+        ]
+    )
+    for shuffled in (metrics, metrics.sample(frac=1, random_state=0)):
+        found = end_entropies(shuffled)
+        assert found.loc["panel"].to_dict() == pytest.approx({"first": 0.8, "last": 0.4})
+        assert found.loc["think"].to_dict() == pytest.approx({"first": 0.4, "last": 0.2})
+    with pytest.raises(ValueError, match="entropy"):
+        end_entropies(metrics.drop(columns="entropy"))

@@ -223,7 +223,7 @@ class TestKilled:
             runs = [draw_run(), curve_run(), curve_run(group="later")]
             try:
                 with build_lock(project):
-                    run_all(project, runs, n_workers=1)
+                    run_all(project, runs, n_workers=1, on_fail=lambda run: print("failed:", run.id, flush=True))
             except BookError as error:
                 sys.exit(f"{type(error).__name__}: {error}")
             """,

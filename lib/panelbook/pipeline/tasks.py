@@ -130,8 +130,9 @@ def run_all(
         try:
             outcome = run_stage(project, run, on_cell=cell, on_note=note)
         except Exception:
-            with lock:
-                on_fail(run)
+            if not stopping.is_set():  # an interrupt ends running kernels; no run has failed then
+                with lock:
+                    on_fail(run)
             raise
         with lock:
             if outcome.status == "executed":
