@@ -73,6 +73,18 @@ class TestProfilesOfTheProject:
     def test_every_group_has_a_label_for_the_reader(self, profile):
         assert [run.id for run in plan(PROJECT, profile) if not run.params.label] == []
 
+    def test_what_hand_written_pages_refer_to_is_a_chapter_of_the_book(self, profile):
+        chapters = {(run.stage.notebook, run.group) for run in plan(PROJECT, profile)}
+        anchors = {
+            re.search(r"\(([\w-]+)\)=", (PROJECT.notebooks / notebook).read_text(encoding="utf-8"))[1]
+            + f"-{group}"
+            for notebook, group in chapters
+        }
+        pages = "".join(path.read_text(encoding="utf-8") for path in PROJECT.book.glob("*.md"))
+        wanted = set(re.findall(r"{(?:num)?ref}`(?:[^`<]*<)?(ch-[\w-]+)", pages))
+        assert len(wanted) > 5
+        assert wanted - anchors == set()
+
 
 def test_smoke_runs_every_stage_and_no_run_that_the_default_book_has_not():
     full, smoke = plan(PROJECT, DEFAULT_PROFILE), plan(PROJECT, "smoke")
