@@ -193,6 +193,14 @@ def test_a_folder_that_is_neither(tmp_path):
         load_model(tmp_path / "empty")
 
 
+def test_weights_that_were_cut_short_are_named_with_what_to_do(tmp_path):
+    save_base(tmp_path / "base")
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(ModelMissing, match=r"the weights of .*base are broken .* fetch it again"):
+        load_model(tmp_path / "base")
+
+
 def test_an_adapter_without_weights(adapter):
     folder, _ = adapter
     (folder / "adapter_model.safetensors").unlink()

@@ -190,6 +190,7 @@ def _folder_of(base: str) -> str | Path:
 
 def _load_base(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
     """Load a model that is no adapter."""
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     if name == MINIATURE:
@@ -201,7 +202,14 @@ def _load_base(name: str, dtype: "torch.dtype") -> tuple[Any, Any]:
         raise ValueError(
             f"the folder {name} holds neither a model (config.json) nor an adapter ({ADAPTER_CONFIG})."
         )
-    return AutoModelForCausalLM.from_pretrained(name, dtype=dtype), _load_tokenizer(name, needed=True)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(name, dtype=dtype)
+    except SafetensorError as error:
+        raise ValueError(
+            f"the weights of {name} are broken ({error}); remove that folder, or what the hub's cache has of it, and "
+            "fetch it again."
+        ) from error
+    return model, _load_tokenizer(name, needed=True)
 
 
 def _load_tokenizer(name: str | Path, *, needed: bool = False) -> Any:
